@@ -1,0 +1,1 @@
+"""Where a robot is simulated: models, batched worlds, sensing, randomisation, environments."""

@@ -1,0 +1,1 @@
+"""What a robot and a policy are: plain records, read strictly, with units in every name."""

@@ -1,0 +1,144 @@
+"""Strict reading of TOML tables into frozen dataclasses: unknown, missing or ill-typed is an error.
+
+A field's annotation is its schema. Supported: `bool`, `int`, `float` (an integer is accepted and
+converted), `str`, `Literal[...]`, `tuple[T, ...]`, `dict[str, T]`, nested dataclasses, and
+`Annotated[number, Between(low, high)]` for a range. Defaults are the dataclass's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import typing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from robotrl.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Between:
+    """Marks a number's allowed range, both ends included."""
+
+    low: float
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        """Read as the allowed set in an error."""
+        return f"{self.low} to {self.high}" if math.isfinite(self.high) else f"{self.low} or more"
+
+
+def load_toml(file: Path) -> dict[str, Any]:
+    """Parse a TOML file.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", file=file) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"is not valid TOML: {error}", file=file) from error
+
+
+def read_record(cls: type[T], table: object, *, file: Path, key: str = "") -> T:
+    """Build the dataclass `cls` from one TOML table.
+
+    Args:
+        cls: a dataclass whose annotations are the schema.
+        table: the parsed table.
+        file: where it came from, for the error.
+        key: dotted path of the table inside the file.
+
+    Raises:
+        ConfigError: an unknown, missing, ill-typed or out-of-range entry; names file, key, value
+            and the allowed set.
+    """
+    if not isinstance(table, dict):
+        raise ConfigError("must be a table", file=file, key=key or None, value=table)
+    fields = _schema(typing.cast("type[Any]", cls))
+    for name in table:
+        if name not in fields:
+            raise ConfigError("unknown key", file=file, key=_join(key, name), allowed=sorted(fields))
+    values = {}
+    for name, (annotation, required) in fields.items():
+        if name in table:
+            values[name] = _convert(annotation, table[name], file, _join(key, name))
+        elif required:
+            raise ConfigError("is missing", file=file, key=_join(key, name), allowed=_describe(annotation))
+    return cls(**values)
+
+
+@cache
+def _schema(cls: type[Any]) -> dict[str, tuple[Any, bool]]:
+    """Field name -> (annotation, whether it must be given)."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    missing = dataclasses.MISSING
+    return {
+        f.name: (hints[f.name], f.default is missing and f.default_factory is missing)
+        for f in dataclasses.fields(cls)
+    }
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _convert(annotation: Any, value: object, file: Path, key: str) -> Any:  # noqa: ANN401, PLR0911
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        number = _convert(args[0], value, file, key)
+        for bound in args[1:]:
+            if not bound.low <= number <= bound.high:
+                raise ConfigError("is out of range", file=file, key=key, value=value, allowed=str(bound))
+        return number
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError("is not one of the choices", file=file, key=key, value=value, allowed=args)
+        return value
+    if origin is tuple and isinstance(value, list):
+        return _convert_sequence(args, value, file, key)
+    if origin is dict and isinstance(value, dict):
+        return {k: _convert(args[1], v, file, _join(key, k)) for k, v in value.items()}
+    if dataclasses.is_dataclass(annotation):
+        return read_record(typing.cast("type[Any]", annotation), value, file=file, key=key)
+    if annotation is float and type(value) in (int, float) and math.isfinite(float(value)):  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type]
+    if annotation in (bool, int, str) and type(value) is annotation:
+        return value
+    raise ConfigError("has the wrong type", file=file, key=key, value=value, allowed=_describe(annotation))
+
+
+def _convert_sequence(args: tuple[Any, ...], value: list[object], file: Path, key: str) -> tuple[Any, ...]:
+    if len(args) == 2 and args[1] is Ellipsis:  # noqa: PLR2004 - the shape of tuple[T, ...]
+        kinds = [args[0]] * len(value)
+    elif len(args) == len(value):
+        kinds = list(args)
+    else:
+        raise ConfigError(
+            "has the wrong length", file=file, key=key, value=value, allowed=f"{len(args)} values"
+        )
+    return tuple(
+        _convert(kind, v, file, f"{key}[{i}]") for i, (kind, v) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+def _describe(annotation: Any) -> str:  # noqa: ANN401
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return f"{_describe(args[0])} in {', '.join(str(a) for a in args[1:])}"
+    if origin is Literal:
+        return ", ".join(repr(a) for a in args)
+    if origin is tuple:
+        if args[-1] is Ellipsis:
+            return f"a list of {_describe(args[0])}"
+        return f"a list of {len(args)} of {_describe(args[0])}"
+    if origin is dict or dataclasses.is_dataclass(annotation):
+        return "a table"
+    return {bool: "true or false", int: "an integer", float: "a finite number", str: "a string"}[annotation]

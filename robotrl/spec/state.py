@@ -1,0 +1,59 @@
+"""What crosses between body, gate and policy each tick: measured state and joint command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RobotState:
+    """Everything the robot measured, in spec joint order and SI units.
+
+    Shapes: (n,) per joint unless said otherwise. Values that never arrived are NaN and their age
+    is infinite. `hardware_error` holds the servo's alert: 0 is healthy.
+    """
+
+    stamp_s: float
+    """Host monotonic time at which this state was assembled."""
+    joint_pos_rad: Floats
+    joint_vel_rad_s: Floats
+    joint_load: Floats
+    """Motor drive the servo reports, as a share of full drive, -1 to 1."""
+    voltage_v: Floats
+    temperature_c: Floats
+    hardware_error: NDArray[np.int64]
+    joint_age_s: Floats
+    """Seconds between each joint's measurement and `stamp_s`."""
+    imu_quat: Floats
+    """(4,) unit quaternion w x y z, world <- body."""
+    imu_gyro_rad_s: Floats
+    """(3,) angular velocity in the body frame."""
+    imu_accel_m_s2: Floats
+    """(3,) proper acceleration in the body frame (+g upwards at rest)."""
+    imu_age_s: float
+
+
+class CommandKind(IntEnum):
+    """What the servos are asked to do, from weakest to strongest intervention."""
+
+    TRACK = 0
+    """Follow `joint_target_rad` with the gains of robot.toml."""
+    DAMP = 1
+    """No stiffness: motor terminals shorted or D-gain only, so the robot sinks slowly."""
+    LIMP = 2
+    """Torque off."""
+
+
+@dataclass(frozen=True, slots=True)
+class JointCommand:
+    """What is written to the servos: a kind and, for TRACK, the targets in spec joint order."""
+
+    kind: CommandKind
+    joint_target_rad: Floats
+    """(n,) rad; ignored unless `kind` is TRACK."""
