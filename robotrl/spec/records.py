@@ -12,7 +12,6 @@ import math
 import tomllib
 import typing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -34,16 +33,37 @@ class Between:
 
 
 def load_toml(file: Path) -> dict[str, Any]:
-    """Parse a TOML file.
+    """Read and parse a TOML file.
 
     Raises:
         ConfigError: the file is missing or is not TOML.
     """
+    return parse_toml(read_text(file), file)
+
+
+def read_text(file: Path) -> str:
+    """Read a UTF-8 text file.
+
+    Raises:
+        ConfigError: the file is missing or is not text.
+    """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", file=file) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is not text: {error}", file=file) from error
+
+
+def parse_toml(text: str, file: Path) -> dict[str, Any]:
+    """Parse TOML that came from `file`.
+
+    Raises:
+        ConfigError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"is not valid TOML: {error}", file=file) from error
 
 
@@ -60,9 +80,10 @@ def read_record(cls: type[T], table: object, *, file: Path, key: str = "") -> T:
         ConfigError: an unknown, missing, ill-typed or out-of-range entry; names file, key, value
             and the allowed set.
     """
+    fields = _schema(cls)
     if not isinstance(table, dict):
-        raise ConfigError("must be a table", file=file, key=key or None, value=table)
-    fields = _schema(typing.cast("type[Any]", cls))
+        allowed = f"a table of {', '.join(sorted(fields))}"
+        raise ConfigError("must be a table", file=file, key=key or None, value=table, allowed=allowed)
     for name in table:
         if name not in fields:
             raise ConfigError("unknown key", file=file, key=_join(key, name), allowed=sorted(fields))
@@ -75,7 +96,6 @@ def read_record(cls: type[T], table: object, *, file: Path, key: str = "") -> T:
     return cls(**values)
 
 
-@cache
 def _schema(cls: type[Any]) -> dict[str, tuple[Any, bool]]:
     """Field name -> (annotation, whether it must be given)."""
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -99,7 +119,8 @@ def _convert(annotation: Any, value: object, file: Path, key: str) -> Any:  # no
                 raise ConfigError("is out of range", file=file, key=key, value=value, allowed=str(bound))
         return number
     if origin is Literal:
-        if value not in args:
+        # Python counts True and 1.0 as equal to 1; a file that says one does not mean the other.
+        if not any(value == choice and type(value) is type(choice) for choice in args):
             raise ConfigError("is not one of the choices", file=file, key=key, value=value, allowed=args)
         return value
     if origin is tuple and isinstance(value, list):

@@ -11,12 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-
 from robotrl.errors import ConfigError
 from robotrl.spec.channels import Source
 from robotrl.spec.records import Between, load_toml, read_record
-from robotrl.spec.state import Floats
+from robotrl.spec.state import Floats, frozen
 
 SCHEMA = 1
 """Version of robot.toml that this reader understands."""
@@ -124,6 +122,8 @@ class JointSpec:
     zero_count: Annotated[int, Between(0, 65535)]
     default_rad: float
     """Standing posture."""
+    park_rad: float
+    """Low posture that is taken before torque off."""
     position_min_rad: float
     position_max_rad: float
 
@@ -211,22 +211,27 @@ class RobotSpec:
     @cached_property
     def default_rad(self) -> Floats:
         """(n,) standing posture."""
-        return _frozen([j.default_rad for j in self.joint])
+        return frozen([j.default_rad for j in self.joint])
+
+    @cached_property
+    def park_rad(self) -> Floats:
+        """(n,) low posture before torque off."""
+        return frozen([j.park_rad for j in self.joint])
 
     @cached_property
     def position_min_rad(self) -> Floats:
         """(n,) lower position limits."""
-        return _frozen([j.position_min_rad for j in self.joint])
+        return frozen([j.position_min_rad for j in self.joint])
 
     @cached_property
     def position_max_rad(self) -> Floats:
         """(n,) upper position limits."""
-        return _frozen([j.position_max_rad for j in self.joint])
+        return frozen([j.position_max_rad for j in self.joint])
 
     @cached_property
     def stiffness_nm_rad(self) -> Floats:
         """(n,) servo stiffness at nominal voltage."""
-        return _frozen([self.servo_of(j).stiffness_nm_rad for j in self.joint])
+        return frozen([self.servo_of(j).stiffness_nm_rad for j in self.joint])
 
     @cached_property
     def policy_hash(self) -> str:
@@ -237,12 +242,6 @@ class RobotSpec:
             "servos": [dataclasses.asdict(self.servo_of(j)) for j in self.joint],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _frozen(values: list[float]) -> Floats:
-    array = np.array(values, dtype=np.float64)
-    array.setflags(write=False)
-    return array
 
 
 def load_robot(file: Path) -> RobotSpec:
@@ -292,13 +291,14 @@ def _check_possible(robot: RobotSpec, file: Path) -> None:
                 joint.position_min_rad,
                 f"below {joint.position_max_rad}",
             )
-        if not joint.position_min_rad <= joint.default_rad <= joint.position_max_rad:
-            refuse(
-                f"{key}.default_rad",
-                "lies outside the joint's limits",
-                joint.default_rad,
-                f"{joint.position_min_rad} to {joint.position_max_rad}",
-            )
+        for posture in ("default_rad", "park_rad"):
+            if not joint.position_min_rad <= getattr(joint, posture) <= joint.position_max_rad:
+                refuse(
+                    f"{key}.{posture}",
+                    "lies outside the joint's limits",
+                    getattr(joint, posture),
+                    f"{joint.position_min_rad} to {joint.position_max_rad}",
+                )
         _check_encoder_range(joint, robot.servo_of(joint), key, refuse)
     _check_limits(robot, refuse)
 
@@ -351,7 +351,7 @@ def _check_limits(robot: RobotSpec, refuse: Any) -> None:  # noqa: ANN401
             f"below {limits.voltage_max_v}",
         )
     tick_s = 1.0 / robot.control.rate_hz
-    for name in ("joint_stale_s", "imu_stale_s"):
+    for name in ("joint_stale_s", "imu_stale_s", "sustained_limiting_s"):
         if getattr(limits, name) < tick_s:
             refuse(
                 f"limits.{name}",

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+
+def frozen(values: ArrayLike) -> Floats:
+    """Return a copy that cannot be written to, so that records may share it."""
+    array = np.array(values, dtype=np.float64)
+    array.setflags(write=False)
+    return array
 
 
 @dataclass(frozen=True, slots=True)

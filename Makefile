@@ -1,0 +1,24 @@
+# The README's two commands (demo, test) and the linter. PYTHON: interpreter, 3.11 or newer. VENV: where
+# packages go. DEMO: arguments for `robotrl demo`, for example DEMO=--quick.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?=
+
+.PHONY: demo test lint
+
+demo: $(VENV)/installed-train
+	$(VENV)/bin/robotrl demo $(DEMO)
+
+test: $(VENV)/installed-train,dev
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed-train,dev
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+
+# One stamp for each set of extras, so that a second call installs nothing.
+$(VENV)/installed-%: pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[$*]"
+	touch $@

@@ -1,0 +1,138 @@
+"""Training speed against its ceiling: raw `Batch.step` of the same model, states, substeps and threads.
+
+Raw stepping and training alternate in one process group, so that both see the same machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import mujoco.batch
+import numpy as np
+
+from robotrl.sim.model import position_model
+
+if TYPE_CHECKING:
+    from robotrl.cli.train import Learner
+
+ROUNDS, ROUND_S = 5, 4.0
+
+
+def bench_training(folder: Path) -> dict[str, float]:
+    """Resume the run in `folder` for a few rounds and measure.
+
+    Returns:
+        Medians over rounds of `raw_steps_per_s`, `train_steps_per_s` and `ratio`, and the shares
+        of training's wall clock that rank 0 spends in physics, environment, inference and update.
+    """
+    from robotrl.cli.train import Learner, Ranks
+
+    with tempfile.TemporaryDirectory() as scratch, Ranks(folder, Path(scratch), resume=True) as size:
+        learner = Learner(folder, 0, size, Path(scratch), resume=True)
+        try:
+            return _rounds(learner, size)
+        finally:
+            learner.group.agree(False)
+            learner.group.leave()
+
+
+def _rounds(learner: Learner, size: int) -> dict[str, float]:
+    timers = Timers(learner)
+    raw, train, ratios = [], [], []
+    with timers:
+        _train(learner, 2 * ROUND_S)  # warm-up
+        timers.reset()
+        for _ in range(ROUNDS):
+            raw.append(_raw(learner, size))
+            train.append(_train(learner, ROUND_S))
+            ratios.append(train[-1] / raw[-1])
+    return {
+        "raw_steps_per_s": statistics.median(raw),
+        "train_steps_per_s": statistics.median(train),
+        "ratio": statistics.median(ratios),
+        "ratio_lowest": min(ratios),
+        "ratio_highest": max(ratios),
+        **timers.shares(),
+    }
+
+
+def _train(learner: Learner, seconds: float) -> float:
+    """Train for a while; environment steps per second over all ranks."""
+    started, steps = time.perf_counter(), 0
+    rows = learner.ppo.params.steps * learner.env.num * learner.group.size
+    while time.perf_counter() - started < seconds:
+        learner.group.agree(True)
+        next(learner.iterations)
+        steps += rows
+    return steps / (time.perf_counter() - started)
+
+
+def _raw(learner: Learner, size: int) -> float:
+    """Step as many worlds, on as many threads, from training's present states; steps per second."""
+    worlds, job = learner.env.worlds, learner.job
+    model = position_model(job.robot, job.config.sim.timestep_s)
+    batch = mujoco.batch.Batch(model, nsim=worlds.num * size, nthread=size)
+    batch.bind("qpos")[:] = np.tile(worlds.qpos.numpy(), (size, 1))
+    batch.bind("qvel")[:] = np.tile(worlds.qvel.numpy(), (size, 1))
+    substeps = round(1.0 / (job.robot.control.rate_hz * model.opt.timestep))
+    control, noise = batch.bind("ctrl"), np.random.default_rng(0)
+    targets = [
+        job.robot.default_rad + 0.15 * noise.standard_normal((worlds.num * size, model.nu)) for _ in range(8)
+    ]
+    started, steps = time.perf_counter(), 0
+    while time.perf_counter() - started < ROUND_S / 2:
+        control[:] = targets[steps // len(control) % len(targets)]
+        batch.step(nstep=substeps)
+        steps += len(control)
+    return steps / (time.perf_counter() - started)
+
+
+class Timers:
+    """Adds up the wall clock inside the learner's parts, by wrapping their methods while measuring."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._parts: list[tuple[Any, str, str]] = [
+            (learner.env.worlds, "step", "physics"),
+            (learner.env, "step", "environment"),
+            (learner.ppo, "act", "inference"),
+            (learner.ppo, "update", "update"),
+        ]
+        self._spent_s: dict[str, float] = {}
+        self._patches = ExitStack()
+        self.reset()
+
+    def __enter__(self) -> None:
+        for owner, method, part in self._parts:
+            self._patches.enter_context(mock.patch.object(owner, method, self._timed(owner, method, part)))
+
+    def __exit__(self, *_: object) -> None:
+        self._patches.close()
+
+    def reset(self) -> None:
+        """Forget what was measured."""
+        self._spent_s = {part: 0.0 for _, _, part in self._parts}
+
+    def shares(self) -> dict[str, float]:
+        """Share of each part; physics is taken out of the environment's."""
+        spent = dict(self._spent_s)
+        spent["environment"] -= spent["physics"]
+        total = sum(spent.values())
+        return {f"share_{part}": value / total for part, value in spent.items()}
+
+    def _timed(self, owner: object, method: str, part: str) -> Callable[..., Any]:
+        inner = getattr(owner, method)
+
+        def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+            started = time.perf_counter()
+            result = inner(*arguments, **named)
+            self._spent_s[part] += time.perf_counter() - started
+            return result
+
+        return call

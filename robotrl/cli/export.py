@@ -1,0 +1,107 @@
+"""`robotrl export`: a trained run becomes one verified policy file with its card."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    from robotrl.export.verify import ExportReport
+
+PACKAGES = ("robotrl", "torch", "mujoco", "numpy", "onnx", "onnxruntime")
+"""Whose versions the contract records."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a trained run as one ONNX file, verified against the trained network, with its card.
+
+    Example: robotrl export runs/quad12_walk -o policies/quad12_walk/policy.onnx
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of the training run."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Policy file to write, by default policy.onnx in the run's folder; card.md goes beside it."""
+    json: bool = False
+    """Print what verification measured as JSON."""
+
+    def run(self) -> int:
+        """Export, then write the card from the file itself."""
+        from robotrl.cli.runfile import load_run, record_channels
+        from robotrl.export.card import card_of
+        from robotrl.export.onnx import export_policy
+        from robotrl.export.verify import TRACE_TICKS
+        from robotrl.spec.contract import Provenance
+
+        run = load_run(self.folder)
+        file = self.out or self.folder / "policy.onnx"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        provenance = Provenance(
+            config=run.config_text,
+            seed=run.seed,
+            git_commit=git_commit(),
+            steps=run.steps,
+            versions=versions(),
+            scores=dict(run.scores),
+        )
+        recorded = record_channels(run, TRACE_TICKS)
+        commands = (run.task.command_low, run.task.command_high)
+        report = export_policy(file, run.task.policy, run.actor, run.robot, recorded, provenance, commands)
+        file.with_name("card.md").write_text(card_of(file), encoding="utf-8")
+        _print(file, report, as_json=self.json)
+        return 0
+
+
+def git_commit() -> str:
+    """Return the commit that this code is at, `+` appended where files differ from it.
+
+    Empty where the package does not lie in its own checkout or git is not installed.
+    """
+    import subprocess
+
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of `PACKAGES` that are installed."""
+    from contextlib import suppress
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _print(file: Path, report: ExportReport, *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps(dataclasses.asdict(report) | {"file": str(file)}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("verification", "value", title=f"{file}", title_justify="left")
+    for name, value in dataclasses.asdict(report).items():
+        table.add_row(name, f"{value:.3g}" if isinstance(value, float) else str(value))
+    Console().print(table)

@@ -1,0 +1,105 @@
+"""`robotrl <command>`: parse the arguments, run the command, turn errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, Protocol
+
+import tyro
+
+from robotrl.cli.check import Check
+from robotrl.cli.demo import Demo
+from robotrl.cli.emulate import Emulate
+from robotrl.cli.export import Export
+from robotrl.cli.replay import Replay
+from robotrl.cli.report import Report
+from robotrl.cli.run import Run
+from robotrl.cli.train import Train
+from robotrl.errors import BadInputError, PortError, RobotrlError
+
+FINE, PROBLEM, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: done; something was found wrong; nothing was done; ended by Ctrl-C."""
+
+
+class Command(Protocol):
+    """A frozen dataclass whose fields are the options of one command."""
+
+    def run(self) -> int:
+        """Do the work and return an exit code."""
+        ...
+
+
+COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
+    {
+        "train": Train,
+        "export": Export,
+        "check": Check,
+        "run": Run,
+        "emulate": Emulate,
+        "replay": Replay,
+        "report": Report,
+        "demo": Demo,
+    }
+)
+
+TRAIN_PACKAGES = frozenset(
+    {
+        "gymnasium",
+        "gymnasium_robotics",
+        "matplotlib",
+        "mujoco",
+        "onnx",
+        "onnxscript",
+        "safetensors",
+        "tensorboard",
+        "torch",
+    }
+)
+"""Import names that come with `robotrl[train]` and that a robot does without."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: what follows `robotrl`; None reads the process's own.
+
+    Raises:
+        SystemExit: by the parser: 0 after `--help`, 2 after a wrong option.
+    """
+    command = _parse(arguments)
+    try:
+        return command.run()
+    except (BadInputError, PortError) as error:
+        return _fail(str(error), WRONG_USE)
+    except RobotrlError as error:
+        return _fail(str(error), PROBLEM)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in TRAIN_PACKAGES:
+            raise
+        return _fail(f"this command needs {package}: pip install 'robotrl[train]'", WRONG_USE)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+
+
+def _parse(arguments: Sequence[str] | None) -> Command:
+    named = [Annotated[command, tyro.conf.subcommand(name)] for name, command in COMMANDS.items()]
+    union: Any = functools.reduce(operator.or_, named)
+    command: Command = tyro.cli(
+        union,
+        prog="robotrl",
+        description="Train a robot policy in MuJoCo, export it as one ONNX file, run it on the robot.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    return command
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"robotrl: {sentence}", file=sys.stderr)
+    return code

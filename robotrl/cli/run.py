@@ -1,0 +1,156 @@
+"""`robotrl run`: a policy drives a robot, or an emulated one, through the safety gate."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from robotrl.runtime.operator import Script
+    from robotrl.runtime.policy import Policy
+    from robotrl.runtime.recorder import McapRecorder
+    from robotrl.runtime.tally import LoopReport
+    from robotrl.spec.robot import RobotSpec
+
+
+@dataclass(frozen=True)
+class Run:
+    """Drive a robot with a policy: stand up, walk what the script says, lie down, torque off.
+
+    Example: robotrl run quad12_walk --port legs=/dev/ttyUSB0 --port imu=/dev/ttyUSB1 --script walk.toml --arm
+    """
+
+    policy: tyro.conf.Positional[str]
+    """Policy file or its folder, or the name of a shipped policy."""
+    robot: str = ""
+    """robot.toml or its folder, or the name of a shipped robot; by default the one it was trained for."""
+    port: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME=DEVICE instead of the port in robot.toml; NAME is a bus or imu. May be given several times."""
+    script: Path | None = None
+    """TOML file of [[step]] tables: at_s and any of rearm, mode, velocity."""
+    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Without a script: forward m/s, left m/s, yaw rate rad/s."""
+    record: Path | None = None
+    """Write a recording (MCAP) of every tick."""
+    arm: bool = False
+    """Allow motion. Without it everything runs and the robot stays limp."""
+    clock: Literal["real", "bus"] = "real"
+    """bus: never sleep; for an emulator whose time advances with the traffic on its bus."""
+    duration_s: float | None = None
+    """Lie down after this long. Without it: at the script's end, or at Ctrl-C."""
+    realtime: bool = False
+    """Ask for SCHED_FIFO and locked memory."""
+    json: bool = False
+    """Print the figures as JSON."""
+
+    def run(self) -> int:
+        """Run to the end; 1 where the gate has stopped the robot."""
+        import math
+
+        from robotrl.drivers.body import SerialBody
+        from robotrl.runtime.clock import FakeClock, RealClock
+        from robotrl.runtime.loop import Loop
+        from robotrl.runtime.realtime import request_realtime
+
+        policy, robot = self._load()
+        script = self._script(policy, robot)
+        body = SerialBody(robot, self._ports())
+        clock = FakeClock() if self.clock == "bus" else RealClock()
+        notes = [f"velocity {s.velocity} at {s.at_s} s is cut to the trained range" for s in script.clipped]
+        with contextlib.ExitStack() as stack:
+            recorder = self._recorder(stack, policy, robot)
+            # After the recorder's thread has started, so that it does not inherit the priority.
+            notes += request_realtime() if self.realtime else []
+            loop = Loop(robot, body, policy, script, clock, armed=self.arm, recorder=recorder)
+            report = loop.run(math.inf if self.duration_s is None else self.duration_s)
+        if self.json:
+            _print_json(report, notes)
+        else:
+            _print_tables(report, notes)
+        return 1 if {"HOLD", "DAMP", "LIMP"} & report.verdicts.keys() else 0
+
+    def _load(self) -> tuple[Policy, RobotSpec]:
+        """Open policy and robot; refuse what does not fit or does not compute what was trained."""
+        from robotrl.errors import PolicyError
+        from robotrl.runtime.policy import Policy
+        from robotrl.spec.robot import load_robot
+        from robotrl.spec.shipped import find_shipped
+
+        file = find_shipped("policies", self.policy)
+        policy = Policy.load(file)
+        robot = load_robot(find_shipped("hardware", self.robot or policy.contract.robot))
+        if problems := policy.check(robot):
+            raise PolicyError(f"does not fit {robot.file}: {'; '.join(problems)}", file=file)
+        policy.replay_golden()
+        return policy, robot
+
+    def _ports(self) -> Mapping[str, str]:
+        from robotrl.errors import BadInputError
+
+        ports = {}
+        for text in self.port:
+            name, equals, device = text.partition("=")
+            if not (name and equals and device):
+                raise BadInputError("is no port", key="--port", value=text, allowed="NAME=DEVICE")
+            ports[name] = device
+        return ports
+
+    def _script(self, policy: Policy, robot: RobotSpec) -> Script:
+        from robotrl.runtime.operator import Script, constant_steps, load_steps
+
+        if self.script is None:
+            steps = constant_steps(self.velocity, robot.control.stand_s)
+        else:
+            steps = load_steps(self.script)
+        return Script(steps, policy.contract.command_low, policy.contract.command_high)
+
+    def _recorder(self, stack: contextlib.ExitStack, policy: Policy, robot: RobotSpec) -> McapRecorder | None:
+        from robotrl.runtime.recorder import McapRecorder
+        from robotrl.runtime.recording import CONTRACT_NAME, ROBOT_NAME
+
+        if self.record is None:
+            return None
+        attachments = {
+            ROBOT_NAME: Path(robot.file).read_bytes(),
+            CONTRACT_NAME: policy.contract.to_json().encode(),
+        }
+        return stack.enter_context(McapRecorder(self.record, attachments))
+
+
+def _print_json(report: LoopReport, notes: list[str]) -> None:
+    import dataclasses
+    import json
+
+    print(json.dumps({**dataclasses.asdict(report), "notes": notes}))
+
+
+def _print_tables(report: LoopReport, notes: list[str]) -> None:
+    """Print one table of figures, then what happened."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{report.ticks} ticks, {report.overruns} overruns, {report.skipped} skipped")
+    for column in ("", "p50 ms", "p99 ms", "max ms"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, times in report.phases.items():
+        row = (times.p50_s, times.p99_s, times.max_s)
+        table.add_row(name, *(f"{1e3 * seconds:.3f}" for seconds in row))
+    table.add_section()
+    for level, ticks in report.verdicts.items():
+        table.add_row(f"gate {level}", f"{ticks} ticks", f"{100 * ticks / report.ticks:.2f} %")
+    for cause, ticks in report.causes.items():
+        table.add_row(f"  {cause}", f"{ticks} ticks")
+    table.add_section()
+    if report.events:
+        last = report.events[-1]
+        table.add_row("last event", f"{last.name}: {last.text}")
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(note)

@@ -1,0 +1,1 @@
+"""How the body is reached: serial ports, servo and IMU protocols, and the body they form."""

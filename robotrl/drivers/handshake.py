@@ -1,0 +1,157 @@
+"""The handshake with the servos of one bus: who is there, torque off, configuration written and read back.
+
+EEPROM cells wear, so a register is written only where it differs from robot.toml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robotrl.drivers import xseries as x
+from robotrl.drivers.dynamixel_bus import DynamixelBus, Ints
+from robotrl.drivers.xseries import HardwareError, Register
+from robotrl.errors import DeviceError
+from robotrl.spec.robot import JointSpec, RobotSpec
+
+_ATTEMPTS = 3
+_SHUTDOWN_ON = HardwareError.OVERLOAD | HardwareError.ELECTRICAL_SHOCK | HardwareError.OVERHEATING
+"""Factory value of Shutdown (63)."""
+
+_FIRST = ((x.STATUS_RETURN_LEVEL, 2), (x.TORQUE_ENABLE, 0), (x.BUS_WATCHDOG, 0))
+"""Sent before anything is read: a servo must answer, accept EEPROM writes, and accept goals."""
+
+
+def position_limits(joint: JointSpec, robot: RobotSpec) -> tuple[int, int]:
+    """Return the joint's limits as lowest and highest count of its encoder."""
+    counts_per_rad = robot.servo_of(joint).counts_per_rad
+    ends = [
+        round(joint.zero_count + joint.sign * angle * counts_per_rad)
+        for angle in (joint.position_min_rad, joint.position_max_rad)
+    ]
+    return min(ends), max(ends)
+
+
+def configuration(robot: RobotSpec, joints: Sequence[JointSpec]) -> list[tuple[Register, Ints]]:
+    """Return what every servo must hold before torque goes on: (register, one value per joint)."""
+    servos = [robot.servo_of(joint) for joint in joints]
+    limits = [position_limits(joint, robot) for joint in joints]
+
+    def same(value: int) -> Ints:
+        return np.full(len(joints), value)
+
+    pwm_limit = np.array([s.pwm_limit for s in servos])
+    return [
+        (x.RETURN_DELAY_TIME, same(0)),
+        (x.DRIVE_MODE, same(0)),
+        (x.OPERATING_MODE, same(x.POSITION_CONTROL)),
+        (x.HOMING_OFFSET, same(0)),
+        (x.TEMPERATURE_LIMIT, np.array([s.temperature_limit_c for s in servos])),
+        (x.MAX_VOLTAGE_LIMIT, np.array([round(s.voltage_max_v / x.VOLTAGE_UNIT_V) for s in servos])),
+        (x.MIN_VOLTAGE_LIMIT, np.array([round(s.voltage_min_v / x.VOLTAGE_UNIT_V) for s in servos])),
+        (x.PWM_LIMIT, pwm_limit),
+        (x.MAX_POSITION_LIMIT, np.array([high for _, high in limits])),
+        (x.MIN_POSITION_LIMIT, np.array([low for low, _ in limits])),
+        (x.STARTUP_CONFIGURATION, same(0)),
+        (x.SHUTDOWN, same(int(_SHUTDOWN_ON))),
+        (x.POSITION_D_GAIN, same(0)),
+        (x.POSITION_I_GAIN, same(0)),
+        (x.POSITION_P_GAIN, np.array([s.position_p_gain for s in servos])),
+        (x.FEEDFORWARD_2ND_GAIN, same(0)),
+        (x.FEEDFORWARD_1ST_GAIN, same(0)),
+        (x.GOAL_PWM, pwm_limit),
+        (x.PROFILE_ACCELERATION, same(0)),
+        (x.PROFILE_VELOCITY, same(0)),
+    ]
+
+
+class Handshake:
+    """One bus being checked and configured; every failure names bus, servo and joint.
+
+    Args:
+        bus: the servos.
+        robot: what they must be.
+        joints: their joints, in the order of the bus's ids.
+        place: the bus's name and port, for errors.
+    """
+
+    def __init__(self, bus: DynamixelBus, robot: RobotSpec, joints: Sequence[JointSpec], place: str) -> None:
+        self._bus = bus
+        self._robot = robot
+        self._joints = joints
+        self._place = place
+
+    def run(self) -> None:
+        """Leave every servo torque off, configured and healthy.
+
+        Raises:
+            DeviceError: a servo is missing, of another model, faulty, or does not hold what was written.
+            PortError: the port has gone.
+        """
+        self._check_models()
+        for register, value in _FIRST:
+            self._bus.sync_write(register, np.full(len(self._joints), value))
+        for register, value in _FIRST:
+            self._settle(register, np.full(len(self._joints), value))
+        for register, values in configuration(self._robot, self._joints):
+            self._settle(register, values)
+        self._check_health()
+
+    def _check_models(self) -> None:
+        models = [self._bus.ping(id_) for id_ in self._bus.ids]
+        missing = [j for j, model in zip(self._joints, models, strict=True) if model is None]
+        if len(missing) == len(models):
+            raise DeviceError(f"{self._place}: no servo answers; check power, cable, baud rate and ids")
+        if missing:
+            raise DeviceError(f"{self._place}: no answer from {', '.join(map(_called, missing))}")
+        for joint, model in zip(self._joints, models, strict=True):
+            expected = self._robot.servo_of(joint).model_number
+            if model != expected:
+                raise DeviceError(
+                    f"{self._place}: {_called(joint)} has model number {model}; "
+                    f"servo.{joint.servo}.model_number is {expected}"
+                )
+
+    def _settle(self, register: Register, values: Ints) -> None:
+        """Make the register of every servo hold its value: write where it differs, then read back."""
+        before = self._read(register)
+        if (before == values).all():
+            return
+        for i in np.flatnonzero(before != values).tolist():
+            self._bus.write(self._bus.ids[i], register, int(values[i]))
+        after = self._read(register)
+        for i in np.flatnonzero(after != values).tolist():
+            raise DeviceError(
+                f"{self._place}: {_called(self._joints[i])}: {register.name} ({register.address}) "
+                f"was written as {values[i]} but reads {after[i]}"
+            )
+
+    def _read(self, register: Register) -> Ints:
+        """(n,) values of the register."""
+        for _ in range(_ATTEMPTS):
+            replies = self._bus.read_register(register)
+            if replies.fresh.all():
+                return replies.values(register)
+        silent = [j for j, fresh in zip(self._joints, replies.fresh, strict=True) if not fresh]
+        raise DeviceError(
+            f"{self._place}: {', '.join(map(_called, silent))} did not answer a read of "
+            f"{register.name} ({register.address})"
+        )
+
+    def _check_health(self) -> None:
+        errors = self._read(x.HARDWARE_ERROR_STATUS)
+        for i in np.flatnonzero(errors).tolist():
+            raise DeviceError(
+                f"{self._place}: {_called(self._joints[i])} reports hardware error "
+                f"{_error_names(int(errors[i]))}; remove the cause, then cycle its power"
+            )
+
+
+def _called(joint: JointSpec) -> str:
+    return f"servo {joint.id} ({joint.name})"
+
+
+def _error_names(error: int) -> str:
+    named = [bit.name.lower().replace("_", " ") for bit in HardwareError if error & bit and bit.name]
+    return ", ".join(named) or str(error)

@@ -1,0 +1,201 @@
+"""A byte port with deadlines: the protocol every driver talks through, and the serial port behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import serial
+from serial.tools import list_ports
+
+from robotrl.errors import PortError
+
+_CHUNK = 4096
+_DRAIN_CHUNKS = 16
+"""Bounds `drain` in time: more than a kernel buffers for a serial port."""
+_WRITE_TIMEOUT_S = 0.05
+"""A port that takes no bytes for this long hangs; longer than any packet needs on the wire."""
+_REOPEN_INTERVAL_S = 0.2
+
+
+class Port(Protocol):
+    """Bytes out, bytes in before a deadline; every method raises `PortError` if the port has gone."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`."""
+
+    def read(self, deadline_s: float) -> bytes:
+        """Return what has arrived; wait for the first byte until `time.monotonic()` is `deadline_s`."""
+
+    def drain(self) -> bytes:
+        """Return all that has arrived, without waiting."""
+
+    def close(self) -> None:
+        """Release the port; never raises."""
+
+
+class SerialPort:
+    """A serial line, opened exclusively, raw 8N1, with the adapter's latency timer lowered if it has one.
+
+    Args:
+        path: device file.
+        baud_bd: bits per second.
+
+    Raises:
+        PortError: missing, busy, not permitted or no serial port; one sentence that says which.
+    """
+
+    def __init__(self, path: str, baud_bd: int) -> None:
+        self.path = path
+        try:
+            self._serial = serial.Serial(path, baud_bd, timeout=0, exclusive=True)
+        except serial.SerialException as error:
+            raise PortError(_why(path, error)) from error
+        with contextlib.suppress(ValueError, NotImplementedError, OSError):  # adapters without the knob
+            self._serial.set_low_latency_mode(True)
+        self._fd: int = self._serial.fileno()
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`.
+
+        Raises:
+            PortError: the port has gone, or takes no bytes.
+        """
+        sent = 0
+        while sent < len(data):
+            try:
+                sent += os.write(self._fd, data[sent:])
+            except BlockingIOError:
+                self._wait_writable()
+            except OSError as error:
+                raise self._gone(error) from error
+
+    def read(self, deadline_s: float) -> bytes:
+        """Return what has arrived, waiting for the first byte until `deadline_s` of `time.monotonic`.
+
+        Returns:
+            The bytes; empty when none came in time.
+
+        Raises:
+            PortError: the port has gone.
+        """
+        try:
+            remaining = max(0.0, deadline_s - time.monotonic())
+            if not select.select([self._fd], [], [], remaining)[0]:
+                return b""
+            data = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return b""
+        except (OSError, ValueError) as error:
+            raise self._gone(error) from error
+        if not data:  # readable without bytes: the other side has hung up
+            raise PortError(f"port {self.path} has gone away")
+        return data
+
+    def drain(self) -> bytes:
+        """Return all that has arrived, without waiting.
+
+        Raises:
+            PortError: the port has gone.
+        """
+        chunks = []
+        for _ in range(_DRAIN_CHUNKS):
+            if not (chunk := self.read(0.0)):
+                break
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def close(self) -> None:
+        """Release the port; a second call, or a port that has gone, does no harm."""
+        self._fd = -1  # its number may soon belong to another file
+        with contextlib.suppress(OSError, serial.SerialException):
+            self._serial.close()
+
+    def _wait_writable(self) -> None:
+        if not select.select([], [self._fd], [], _WRITE_TIMEOUT_S)[1]:
+            raise PortError(f"port {self.path} takes no bytes; is its adapter stuck?")
+
+    def _gone(self, error: Exception) -> PortError:
+        return PortError(f"port {self.path} has gone away ({error})")
+
+
+class ReopeningPort:
+    """A port that comes back by itself when its adapter does: after a `PortError` it is opened anew.
+
+    Until that succeeds every call raises `PortError`; attempts are spaced so that they cost no ticks.
+
+    Args:
+        opener: opens the port; called at once, so that a wrong port is known at the start.
+
+    Raises:
+        PortError: the port cannot be opened now.
+    """
+
+    def __init__(self, opener: Callable[[], Port]) -> None:
+        self._opener = opener
+        self._port: Port | None = opener()
+        self._next_try_s = 0.0
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`; see `Port`."""
+        with self._present() as port:
+            port.write(data)
+
+    def read(self, deadline_s: float) -> bytes:
+        """Return what has arrived before the deadline; see `Port`."""
+        with self._present() as port:
+            return port.read(deadline_s)
+
+    def drain(self) -> bytes:
+        """Return all that has arrived; see `Port`."""
+        with self._present() as port:
+            return port.drain()
+
+    def close(self) -> None:
+        """Release the port for good."""
+        self._next_try_s = math.inf
+        self._drop()
+
+    @contextlib.contextmanager
+    def _present(self) -> Iterator[Port]:
+        """The open port, reopened if it is time; closed again when it fails."""
+        if self._port is None:
+            now_s = time.monotonic()
+            if now_s < self._next_try_s:
+                raise PortError("the port has gone away and is not back yet")
+            self._next_try_s = now_s + _REOPEN_INTERVAL_S
+            self._port = self._opener()
+        try:
+            yield self._port
+        except PortError:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        if self._port is not None:
+            self._port.close()
+            self._port = None
+
+
+def _why(path: str, error: serial.SerialException) -> str:
+    """One sentence for a port that cannot be opened."""
+    reasons = {
+        errno.ENOENT: f"does not exist; serial ports here: {_ports_here()}",
+        errno.EACCES: "may not be opened by this user; on Linux the group is usually dialout",
+        errno.EBUSY: "is in use by another program",
+        errno.EAGAIN: "is in use by another program",
+        errno.ENXIO: "has no device behind it",
+        errno.EIO: "has no device behind it",
+    }
+    number = error.errno if isinstance(error.errno, int) else 0
+    return f"port {path} {reasons.get(number, 'is not a usable serial port (' + str(error) + ')')}"
+
+
+def _ports_here() -> str:
+    return ", ".join(sorted(p.device for p in list_ports.comports())) or "none"

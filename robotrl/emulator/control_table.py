@@ -1,0 +1,146 @@
+"""The control tables of all servos on a bus: values by register, and who may write what and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robotrl.drivers import xseries as x
+from robotrl.drivers.dynamixel import Fault
+
+Ints = NDArray[np.int64]
+
+_END = max(r.end for r in x.REGISTERS.values())
+
+GOALS = (x.GOAL_PWM, x.GOAL_VELOCITY, x.GOAL_POSITION)
+"""Read-only after a Bus Watchdog trip (e-Manual, Bus Watchdog)."""
+
+FIXED = frozenset(
+    r.address
+    for r in (
+        x.ID,
+        x.BAUD_RATE,
+        x.DRIVE_MODE,
+        x.OPERATING_MODE,
+        x.SECONDARY_ID,
+        x.PROTOCOL_TYPE,
+        x.STARTUP_CONFIGURATION,
+        x.POSITION_D_GAIN,
+        x.POSITION_I_GAIN,
+        x.FEEDFORWARD_2ND_GAIN,
+        x.FEEDFORWARD_1ST_GAIN,
+        x.PROFILE_ACCELERATION,
+        x.PROFILE_VELOCITY,
+    )
+)
+"""Registers whose effect is not emulated. They accept only the value they have (Data Range Error
+otherwise), so that a host is told rather than misled."""
+
+
+class ControlTables:
+    """Registers of n servos; every register is an (n,) array of its values, keyed by address.
+
+    Args:
+        initial: register address -> (n,) values that differ from the manual's initial value.
+        count: n.
+    """
+
+    def __init__(self, count: int, initial: dict[int, Ints]) -> None:
+        self.count = count
+        self.values: dict[int, Ints] = {
+            r.address: initial.get(r.address, np.full(count, r.initial, np.int64)).copy()
+            for r in x.REGISTERS.values()
+        }
+
+    def restart(self, servo: int) -> None:
+        """Give one servo's RAM registers their initial values; EEPROM stays."""
+        for register in x.REGISTERS.values():
+            if register.area is x.Area.RAM:
+                self.values[register.address][servo] = register.initial
+        self.values[x.GOAL_PWM.address][servo] = self.values[x.PWM_LIMIT.address][servo]
+
+    def block(self, address: int, size: int) -> NDArray[np.uint8] | Fault:
+        """Return (n, size) bytes from `address` on, or why not.
+
+        Reserved bytes between registers read 0. A read must begin inside a register and end before
+        the table does.
+        """
+        if size == 0:
+            return Fault.DATA_LENGTH
+        if address + size > _END or not any(r.address <= address < r.end for r in x.REGISTERS.values()):
+            return Fault.ACCESS
+        image = np.zeros((self.count, _END), np.uint8)
+        for register in x.REGISTERS.values():
+            if register.address < address + size and register.end > address:
+                raw = self.values[register.address].astype("<i8").view(np.uint8).reshape(self.count, 8)
+                image[:, register.address : register.end] = raw[:, : register.size]
+        return image[:, address : address + size]
+
+    def write(self, servo: int, address: int, data: bytes) -> Fault:
+        """Write one servo's registers: all of them, or none and the reason.
+
+        Args:
+            servo: row of the servo.
+            address: of the first register; `data` must cover whole registers without gaps.
+            data: little-endian values.
+        """
+        entries = self._split(address, data)
+        if isinstance(entries, Fault):
+            return entries
+        for register, value in entries:
+            if fault := self._refusal(servo, register, value):
+                return fault
+        for register, value in entries:
+            self.values[register.address][servo] = value
+        return Fault.NONE
+
+    def _split(self, address: int, data: bytes) -> Sequence[tuple[x.Register, int]] | Fault:
+        if not data:
+            return Fault.DATA_LENGTH
+        entries = []
+        while data:
+            register = x.REGISTERS.get(address)
+            if register is None:
+                return Fault.ACCESS
+            if len(data) < register.size:
+                return Fault.DATA_LENGTH
+            entries.append((register, register.decode(data[: register.size])))
+            data, address = data[register.size :], register.end
+        return entries
+
+    def _refusal(self, servo: int, register: x.Register, value: int) -> Fault:
+        """Why this value must not be written; in the manual's order of access, range, limit."""
+        locked = register.area is x.Area.EEPROM and self.of(x.TORQUE_ENABLE, servo)
+        out_of_range = not register.minimum <= value <= register.maximum
+        frozen = register.address in FIXED and value != self.of(register, servo)
+        beyond_limit = register in GOALS and not self._within_limits(servo, register, value)
+        reasons = (
+            (register.access is x.Access.R or locked, Fault.ACCESS),
+            (out_of_range or frozen or self._held_by_watchdog(servo, register, value), Fault.DATA_RANGE),
+            (beyond_limit, Fault.DATA_LIMIT),
+            (register is x.TORQUE_ENABLE and value == 1 and self.shut_down(servo), Fault.RESULT_FAIL),
+        )
+        return next((fault for applies, fault in reasons if applies), Fault.NONE)
+
+    def _held_by_watchdog(self, servo: int, register: x.Register, value: int) -> bool:
+        """After a trip the goals are read-only and Bus Watchdog itself takes nothing but 0."""
+        if self.of(x.BUS_WATCHDOG, servo) != x.WATCHDOG_TRIPPED:
+            return False
+        return register in GOALS or (register is x.BUS_WATCHDOG and value != 0)
+
+    def _within_limits(self, servo: int, goal: x.Register, value: int) -> bool:
+        if goal is x.GOAL_POSITION:
+            low, high = self.of(x.MIN_POSITION_LIMIT, servo), self.of(x.MAX_POSITION_LIMIT, servo)
+            return low <= value <= high
+        limit = x.PWM_LIMIT if goal is x.GOAL_PWM else x.VELOCITY_LIMIT
+        return abs(value) <= self.of(limit, servo)
+
+    def of(self, register: x.Register, servo: int) -> int:
+        """Return one servo's value of a register."""
+        return int(self.values[register.address][servo])
+
+    def shut_down(self, servo: int) -> bool:
+        """Whether a hardware error has turned the torque off; only a reboot allows it again."""
+        return bool(self.of(x.HARDWARE_ERROR_STATUS, servo) & self.of(x.SHUTDOWN, servo))

@@ -1,0 +1,261 @@
+"""The emulator as a process: pseudo-terminals, the wall or bus clock, commands and events as JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import select
+import time
+from pathlib import Path
+from typing import IO, Protocol
+
+from robotrl.drivers import xseries as x
+from robotrl.drivers.dynamixel import Code, InstructionPacket, PacketParser, split_span
+from robotrl.emulator.faults import IMU_LINE
+from robotrl.emulator.machine import Delivery, Machine
+from robotrl.emulator.wire import PacketFramer, PseudoTerminal
+from robotrl.errors import ProtocolError
+
+_IDLE_WAIT_S = 0.2
+_IDLE_LAG_S = 0.02
+
+
+class Clock(Protocol):
+    """What drives emulated time. All times are seconds since the emulator started."""
+
+    origin_s: float
+    """Added to emulated time to give the stamps of events and truth."""
+
+    def host_sent(self, line: str, packet: bytes) -> None:
+        """A packet of the host's has come out of its port."""
+
+    def advance(self) -> list[Delivery]:
+        """Let the robot live on; return what has now reached the host."""
+
+    def wait_s(self) -> float:
+        """How long the process may sleep if no byte comes."""
+
+    def now_s(self) -> float:
+        """The emulated time at which a command takes effect."""
+
+
+class WallClock:
+    """Emulated time is `time.monotonic`; replies come when the wire would have brought them."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.origin_s = time.monotonic()
+
+    def now_s(self) -> float:
+        """Seconds since start."""
+        return time.monotonic() - self.origin_s
+
+    def host_sent(self, line: str, packet: bytes) -> None:
+        """Put the packet on the line now."""
+        self._machine.transmit(line, packet, self.now_s())
+
+    def advance(self) -> list[Delivery]:
+        """Catch up with the present."""
+        now_s = self.now_s()
+        self._machine.run_until(now_s)
+        return self._machine.released(now_s)
+
+    def wait_s(self) -> float:
+        """Until the next reply, arrival or IMU sample is due."""
+        return min(max(0.0, self._machine.pending_s() - self.now_s()), _IDLE_LAG_S)
+
+
+class BusClock:
+    """Emulated time advances only with the host's traffic, so that runs repeat exactly.
+
+    Every packet takes its time on the wire. A sync read of Present Position begins a control tick: it
+    waits for the next multiple of the control period. The tick holds one such read for each bus, and
+    after a reply that did not come through whole as many retries as robot.toml allows. The clock
+    watches the host's port, so it also runs while a cable is out.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.origin_s = 0.0
+        self._now_s = 0.0
+        self._period_s = 1.0 / machine.robot.control.rate_hz
+        self._unanswered = dict.fromkeys(machine.robot.bus, 0)
+        self._read_in_tick: set[str] = set()
+        self._done: list[Delivery] = []
+
+    def now_s(self) -> float:
+        """The end of the last transaction."""
+        return self._now_s
+
+    def host_sent(self, line: str, packet: bytes) -> None:
+        """Live through the whole transaction of this packet."""
+        machine = self._machine
+        reads_state = line != IMU_LINE and _reads_position(packet)
+        if reads_state and not self._is_retry(line):
+            self._begin_read(line)
+        self._now_s = machine.transmit(line, packet, self._now_s)
+        machine.run_until(self._now_s)
+        replies = [d for d in machine.outbox if d.line == line != IMU_LINE]
+        self._now_s = max([self._now_s, *(d.time_s for d in replies)])
+        machine.run_until(self._now_s)
+        if reads_state:
+            self._unanswered[line] = 0 if machine.intact[line] else self._unanswered[line] + 1
+        elif line != IMU_LINE:
+            self._unanswered[line] = 0
+        self._done += machine.released(self._now_s)
+
+    def _is_retry(self, line: str) -> bool:
+        retries = self._machine.robot.bus[line].retries_per_tick
+        return 0 < self._unanswered[line] <= retries
+
+    def _begin_read(self, line: str) -> None:
+        """Begin the next tick, unless this is another bus's read in the present one."""
+        if not self._read_in_tick or line in self._read_in_tick:
+            self._read_in_tick.clear()
+            self._now_s = (math.floor(self._now_s / self._period_s + 1e-6) + 1) * self._period_s
+        self._read_in_tick.add(line)
+
+    def advance(self) -> list[Delivery]:
+        """Hand out what the transactions brought: the IMU's bytes before the bus's."""
+        done, self._done = self._done, []
+        return sorted(done, key=lambda d: (d.line != IMU_LINE, d.time_s, d.order))
+
+    def wait_s(self) -> float:
+        """Nothing happens without the host."""
+        return _IDLE_WAIT_S
+
+
+def _reads_position(packet: bytes) -> bool:
+    """Whether a host's packet is a sync read, fast or not, that covers Present Position."""
+    for parsed in PacketParser().feed(packet):
+        if isinstance(parsed, InstructionPacket) and parsed.code in (Code.SYNC_READ, Code.FAST_SYNC_READ):
+            try:
+                address, size, _ = split_span(parsed.params)
+            except ProtocolError:
+                return False
+            return address <= x.PRESENT_POSITION.address and address + size >= x.PRESENT_POSITION.end
+    return False
+
+
+class Emulator:
+    """Joins a machine, a clock and the ports; serves until it is told to stop.
+
+    Commands, one a line: `unplug LINE`, `plug LINE`, `push VX VY`, `stop`; the end of the input means
+    `stop`. Each is answered by one JSON line with `event` and `stamp_s`, as are the robot's own events
+    (`watchdog`, `shutdown` with `id`) and those of the fault script.
+
+    Args:
+        machine: the robot.
+        clock: `wall` or `bus`.
+        commands: file descriptor of the command input.
+        report: where JSON lines go.
+
+    Raises:
+        PortError: no pseudo-terminal can be had.
+    """
+
+    def __init__(self, machine: Machine, clock: str, commands: int, report: IO[str]) -> None:
+        self._machine = machine
+        self._commands = commands
+        self._report = report
+        self._ports = {line: PseudoTerminal() for line in machine.cables}
+        self._framers = {line: PacketFramer() for line in machine.robot.bus}
+        self._typed = b""
+        self._stopped = False
+        self._clock: Clock = WallClock(machine) if clock == "wall" else BusClock(machine)
+
+    def run(self, truth: Path | None) -> None:
+        """Announce the ports and serve; at the end write the truth log to `truth`.
+
+        Raises:
+            SimulationError: the physics diverged.
+        """
+        self._say({"ports": {line: port.path for line, port in self._ports.items()}, "pid": os.getpid()})
+        try:
+            while not self._stopped:
+                self._serve_once()
+        except BrokenPipeError:
+            return  # nobody reads the reports any more
+        finally:
+            for port in self._ports.values():
+                port.close()
+            if truth is not None and self._machine.truth is not None:
+                self._machine.truth.save(truth, self._clock.origin_s)
+
+    def _serve_once(self) -> None:
+        by_fd = {port.fd: line for line, port in self._ports.items()}
+        ready, _, _ = select.select([*by_fd, self._commands], [], [], self._clock.wait_s())
+        for fd in ready:
+            if fd == self._commands:
+                self._take_commands()
+            else:
+                self._take_bytes(by_fd[fd])
+        self._send(self._clock.advance())
+        self._tell_events()
+
+    def _take_bytes(self, line: str) -> None:
+        data = self._ports[line].read()
+        packets = self._framers[line].feed(data) if line in self._framers else [data]
+        for packet in packets:
+            self._clock.host_sent(line, packet)
+
+    def _send(self, deliveries: list[Delivery]) -> None:
+        """Write what the devices sent; with several lines, each must be readable before the next."""
+        several = len({d.line for d in deliveries}) > 1
+        for line, group in itertools.groupby(deliveries, key=lambda d: d.line):
+            data = b"".join(d.data for d in group)
+            if several and line == IMU_LINE and isinstance(self._clock, BusClock):
+                self._ports[line].write_through(data)
+            else:
+                self._ports[line].write(data)
+
+    def _take_commands(self) -> None:
+        data = os.read(self._commands, 4096)
+        if not data:
+            self._stopped = True
+        self._typed += data
+        while b"\n" in self._typed and not self._stopped:
+            command, self._typed = self._typed.split(b"\n", 1)
+            self._obey(command.decode(errors="replace").split())
+
+    def _obey(self, words: list[str]) -> None:
+        now_s = self._clock.now_s()
+        self._machine.run_until(now_s)
+        match words:
+            case ["stop"]:
+                self._stopped = True
+            case ["unplug", line] if line in self._ports:
+                self._machine.cables[line].unplug()
+            case ["plug", line] if line in self._ports:
+                self._machine.cables[line].plug()
+            case ["push", vx, vy] if _is_number(vx) and _is_number(vy):
+                self._machine.push((float(vx), float(vy)), now_s)
+                return
+            case _:
+                self._tell("not understood: " + " ".join(words), now_s)
+                return
+        self._tell(" ".join(words), now_s)
+
+    def _tell_events(self) -> None:
+        for event in self._machine.events:
+            self._tell(event.name, event.time_s, event.servo_id)
+        self._machine.events.clear()
+
+    def _tell(self, event: str, time_s: float, servo_id: int = -1) -> None:
+        line: dict[str, object] = {"event": event}
+        if servo_id >= 0:
+            line["id"] = servo_id
+        self._say({**line, "stamp_s": time_s + self._clock.origin_s})
+
+    def _say(self, line: dict[str, object]) -> None:
+        self._report.write(json.dumps(line) + "\n")
+        self._report.flush()
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False

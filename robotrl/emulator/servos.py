@@ -1,0 +1,411 @@
+"""Firmware of the XC430 servos on one bus: instructions, position control, watchdog, protection.
+
+Source: ROBOTIS e-Manual, "Protocol 2.0" and "XC430-W240-T". What the manual leaves open is marked as
+an assumption where it is decided. Time is always an argument.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robotrl.drivers import dynamixel as dxl
+from robotrl.drivers import xseries as x
+from robotrl.drivers.dynamixel import Code, Fault, InstructionPacket, StatusPacket
+from robotrl.emulator.control_table import ControlTables
+from robotrl.emulator.motor import AMBIENT_C, BATTERY_OPEN_V, Motors, servos_on, warmed_c
+from robotrl.emulator.plant import STEP_S
+from robotrl.errors import ProtocolError
+from robotrl.spec.robot import RobotSpec
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+TURNAROUND_S = 50e-6
+"""A servo's own time from instruction to reply with Return Delay Time 0."""
+FAST_TURNAROUND_S = 10e-6
+"""The same per servo inside the one frame of a fast sync read."""
+RETURN_DELAY_UNIT_S = 2e-6
+IDLE_RESET_S = 0.002
+"""A started packet is forgotten after this long without a byte. Assumption."""
+VELOCITY_WINDOW = 10
+"""Present Velocity = encoder difference over this many steps, so 5 ms late and 0.15 rad/s coarse.
+Assumption: the servo's filter is not published."""
+OVERLOAD_S = 2.0
+"""Full drive against a stalled shaft for this long is an Overload Error. Assumption."""
+STALLED_SHARE = 0.05
+"""Stalled: slower than this share of the no-load speed."""
+HEALTH_STEPS = 20
+"""Steps between two looks at temperature, voltage and load."""
+
+_BAUD_CODES = {57600: 1, 115200: 2, 1000000: 3, 2000000: 4, 3000000: 5, 4000000: 6}
+_ANSWER_READS = 1
+_ANSWER_ALL = 2
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Bytes that a servo sends, and the pause before them since the line fell silent."""
+
+    data: bytes
+    gap_s: float
+
+
+@dataclass(frozen=True)
+class ServoEvent:
+    """Something that a servo did by itself: its bus watchdog tripped, or it shut down."""
+
+    kind: str
+    servo_id: int
+    time_s: float
+
+
+class ServoBus:
+    """All servos on one bus. Arrays are (n,) in spec order of the joints on this bus.
+
+    They come as after assembly: ids and baud rate set, everything else at its factory value, torque
+    off. A real X-series goal survives torque off; so it does here, and a host that enables torque
+    without setting the goal first makes the robot jump.
+
+    Args:
+        robot: the robot.
+        bus: name of the bus.
+        joint_pos_rad: (all joints,) angles at power-up.
+    """
+
+    def __init__(self, robot: RobotSpec, bus: str, joint_pos_rad: Floats) -> None:
+        self.index = np.array(servos_on(robot, bus))
+        joints = [robot.joint[i] for i in self.index]
+        types = [robot.servo_of(joint) for joint in joints]
+        self.ids = [joint.id for joint in joints]
+        self._row = {id_: row for row, id_ in enumerate(self.ids)}
+        self._motors = Motors.of(types)
+        self._sign = np.array([float(joint.sign) for joint in joints])
+        self._zero = np.array([float(joint.zero_count) for joint in joints])
+        self._counts_per_rad = np.array([s.counts_per_rad for s in types])
+        self._velocity_unit = np.array([s.velocity_unit_rad_s for s in types])
+        self._p_divisor = np.array([s.p_gain_divisor for s in types])
+        self._pwm_full = np.array([float(s.pwm_full) for s in types])
+        self._stalled_rad_s = STALLED_SHARE * np.array([s.no_load_speed_rad_s for s in types])
+        ids_and_models = {
+            x.ID.address: np.array(self.ids, np.int64),
+            x.MODEL_NUMBER.address: np.array([s.model_number for s in types], np.int64),
+            x.BAUD_RATE.address: np.full(len(joints), _BAUD_CODES[robot.bus[bus].baud_bd], np.int64),
+        }
+        self.tables = ControlTables(len(joints), ids_and_models)
+        self._parser = dxl.PacketParser()
+        self._last_byte_s = -math.inf
+        self._last_instruction_s = 0.0
+        self._watchdog_deadline_s = math.inf
+        self.events: list[ServoEvent] = []
+        self.temperature_c = np.full(len(joints), AMBIENT_C)
+        self.torque_nm = np.zeros(len(joints))
+        """(n,) motor torque of the last step, in the joint's direction."""
+        self._pwm = np.zeros(len(joints))
+        self._heat_j = np.zeros(len(joints))
+        self._overload_s = np.zeros(len(joints))
+        self._supply_v = BATTERY_OPEN_V
+        self._step = 0
+        self._counts = self._encode(joint_pos_rad[self.index])
+        self._history = np.tile(self._counts, (VELOCITY_WINDOW, 1))
+        self._oldest = self._history[0]
+        self.tables.values[x.GOAL_POSITION.address][:] = self._counts
+
+    # The firmware's own step ---------------------------------------------------------------
+
+    def step(self, time_s: float, joint_pos_rad: Floats, joint_vel_rad_s: Floats, supply_v: float) -> float:
+        """Run one control step at `time_s`; the torques are then in `torque_nm`.
+
+        Args:
+            time_s: now.
+            joint_pos_rad: (all joints,) true angles; the encoder rounds them to counts.
+            joint_vel_rad_s: (all joints,) true speeds, for the back-EMF.
+            supply_v: voltage at the servos.
+
+        Returns:
+            The current drawn from the supply, in A.
+        """
+        self._measure(joint_pos_rad[self.index])
+        if time_s > self._watchdog_deadline_s + 1e-9:
+            self._trip_watchdogs(time_s)
+        values = self.tables.values
+        enabled = values[x.TORQUE_ENABLE.address] == 1
+        limit = np.minimum(abs(values[x.GOAL_PWM.address]), values[x.PWM_LIMIT.address])
+        error = values[x.GOAL_POSITION.address] - self._counts
+        wanted = values[x.POSITION_P_GAIN.address] / self._p_divisor * error
+        self._pwm = np.where(enabled, np.rint(np.minimum(np.maximum(wanted, -limit), limit)), 0.0)
+        speed = self._sign * joint_vel_rad_s[self.index]
+        drive = self._pwm / self._pwm_full
+        torque = self._motors.torque_nm(drive, enabled, supply_v, speed)
+        current = self._motors.current_a(torque)
+        self._heat_j += self._motors.heat_w(current) * STEP_S
+        self._supply_v = supply_v
+        self.torque_nm = self._sign * torque
+        self._watch_load(enabled & (abs(self._pwm) >= limit) & (limit > 0), speed)
+        if self._step % HEALTH_STEPS == 0:
+            self._check_health(time_s)
+        self._step += 1
+        return float(drive @ current)
+
+    def _encode(self, joint_pos_rad: Floats) -> Floats:
+        """Encoder counts of this bus's joints, whole numbers."""
+        return np.rint(self._zero + self._sign * joint_pos_rad * self._counts_per_rad)  # type: ignore[no-any-return]
+
+    def _measure(self, joint_pos_rad: Floats) -> None:
+        self._counts = self._encode(joint_pos_rad) + self.tables.values[x.HOMING_OFFSET.address]
+        slot = self._step % VELOCITY_WINDOW
+        self._oldest = self._history[slot].copy()
+        self._history[slot] = self._counts
+
+    def _watch_load(self, saturated: Flags, speed: Floats) -> None:
+        stalled = saturated & (abs(speed) < self._stalled_rad_s)
+        self._overload_s = np.where(stalled, self._overload_s + STEP_S, 0.0)
+
+    def _check_health(self, time_s: float) -> None:
+        """Warm up, raise Hardware Error bits, and turn off the torque where Shutdown says so."""
+        values = self.tables.values
+        period_s = HEALTH_STEPS * STEP_S
+        self.temperature_c = warmed_c(self.temperature_c, self._heat_j / period_s, period_s)
+        self._heat_j[:] = 0.0
+        volts = round(self._supply_v / x.VOLTAGE_UNIT_V)
+        bad_voltage = (volts > values[x.MAX_VOLTAGE_LIMIT.address]) | (
+            volts < values[x.MIN_VOLTAGE_LIMIT.address]
+        )
+        hot = self.temperature_c > values[x.TEMPERATURE_LIMIT.address]
+        status = values[x.HARDWARE_ERROR_STATUS.address]
+        status |= np.where(bad_voltage, int(x.HardwareError.INPUT_VOLTAGE), 0)
+        status |= np.where(hot, int(x.HardwareError.OVERHEATING), 0)
+        status |= np.where(self._overload_s > OVERLOAD_S, int(x.HardwareError.OVERLOAD), 0)
+        failed = (status & values[x.SHUTDOWN.address] != 0) & (values[x.TORQUE_ENABLE.address] == 1)
+        values[x.TORQUE_ENABLE.address][failed] = 0
+        self.events += [ServoEvent("shutdown", self.ids[i], time_s) for i in np.flatnonzero(failed)]
+
+    # Bus watchdog --------------------------------------------------------------------------
+
+    def _watched(self) -> Flags:
+        armed: Flags = self.tables.values[x.BUS_WATCHDOG.address] > 0
+        return armed & self.torque_enabled
+
+    def _set_watchdog_deadline(self) -> None:
+        """The earliest time at which silence since the last instruction trips a servo."""
+        settings = self.tables.values[x.BUS_WATCHDOG.address][self._watched()]
+        wait_s = x.WATCHDOG_UNIT_S * float(settings.min()) if len(settings) else math.inf
+        self._watchdog_deadline_s = self._last_instruction_s + wait_s
+
+    def _trip_watchdogs(self, time_s: float) -> None:
+        """Stop where silence has lasted longer than the setting: hold the present position."""
+        values = self.tables.values
+        silent_s = time_s - self._last_instruction_s
+        tripped = self._watched() & (silent_s > x.WATCHDOG_UNIT_S * values[x.BUS_WATCHDOG.address] + 1e-9)
+        values[x.BUS_WATCHDOG.address][tripped] = x.WATCHDOG_TRIPPED
+        # Profile Velocity and Acceleration count as 0 on a trip: the goal is taken over at once.
+        values[x.GOAL_POSITION.address][tripped] = self._counts[tripped]
+        self.events += [ServoEvent("watchdog", self.ids[i], time_s) for i in np.flatnonzero(tripped)]
+        self._set_watchdog_deadline()
+
+    @property
+    def watchdog_tripped(self) -> Flags:
+        """(n,) whether Bus Watchdog (98) reads -1."""
+        tripped: Flags = self.tables.values[x.BUS_WATCHDOG.address] == x.WATCHDOG_TRIPPED
+        return tripped
+
+    @property
+    def torque_enabled(self) -> Flags:
+        """(n,) Torque Enable (64)."""
+        enabled: Flags = self.tables.values[x.TORQUE_ENABLE.address] == 1
+        return enabled
+
+    @property
+    def goal_rad(self) -> Floats:
+        """(n,) Goal Position (116) as a joint angle."""
+        values = self.tables.values
+        raw = values[x.GOAL_POSITION.address] - values[x.HOMING_OFFSET.address]
+        angle: Floats = self._sign * (raw - self._zero) / self._counts_per_rad
+        return angle
+
+    # Instructions --------------------------------------------------------------------------
+
+    def receive(self, data: bytes, time_s: float) -> list[Reply]:
+        """Take bytes that have just completely arrived; return what is sent in answer, in order."""
+        if time_s - self._last_byte_s > IDLE_RESET_S:
+            self._parser.reset()
+        self._last_byte_s = time_s
+        packets = self._parser.feed(data)
+        replies = [
+            reply
+            for packet in packets
+            if isinstance(packet, InstructionPacket)
+            for reply in self._execute(packet, time_s)
+        ]
+        return replies if packets else self._complain_of_crc(data)
+
+    def _execute(self, packet: InstructionPacket, time_s: float) -> list[Reply]:
+        # Every instruction on the bus counts as communication, whomever it is for: e-Manual, Bus Watchdog.
+        self._last_instruction_s = time_s
+        self._refresh(time_s)
+        try:
+            replies = self._dispatch(packet)
+        except ProtocolError:
+            replies = self._statuses(packet.id, Fault.DATA_LENGTH)
+        self._set_watchdog_deadline()
+        return replies
+
+    def _dispatch(self, packet: InstructionPacket) -> list[Reply]:
+        by_id = {Code.PING: self._ping, Code.REBOOT: self._reboot}
+        whole = {Code.READ: self._read, Code.WRITE: self._write}
+        by_params = {
+            Code.SYNC_READ: self._sync_read,
+            Code.FAST_SYNC_READ: self._fast_sync_read,
+            Code.SYNC_WRITE: self._sync_write,
+        }
+        if packet.code in by_id:
+            return by_id[Code(packet.code)](packet.id)
+        if packet.code in whole:
+            return whole[Code(packet.code)](packet)
+        if packet.code in by_params:
+            return by_params[Code(packet.code)](packet.params)
+        return self._statuses(packet.id, Fault.INSTRUCTION)
+
+    def _refresh(self, time_s: float) -> None:
+        """Bring the Present registers up to the last control step."""
+        values = self.tables.values
+        turned = (self._counts - self._oldest) / self._counts_per_rad
+        speed = turned / (VELOCITY_WINDOW * STEP_S) / self._velocity_unit
+        load = self._pwm / self._pwm_full / x.LOAD_UNIT
+        for register, value in (
+            (x.REALTIME_TICK, np.full(len(self.ids), int(time_s * 1000) % 32768)),
+            (x.MOVING, abs(speed) > values[x.MOVING_THRESHOLD.address]),
+            (x.PRESENT_PWM, self._pwm),
+            (x.PRESENT_LOAD, np.rint(load)),
+            (x.PRESENT_VELOCITY, np.rint(speed)),
+            (x.PRESENT_POSITION, self._counts),
+            (x.POSITION_TRAJECTORY, values[x.GOAL_POSITION.address]),
+            (x.PRESENT_INPUT_VOLTAGE, np.full(len(self.ids), round(self._supply_v / x.VOLTAGE_UNIT_V))),
+            (x.PRESENT_TEMPERATURE, np.rint(self.temperature_c)),
+        ):
+            values[register.address][:] = value
+
+    def _rows(self, id_: int) -> list[int]:
+        """The servos that an id addresses; broadcast means all, in order of their ids."""
+        if id_ == dxl.BROADCAST_ID:
+            return [self._row[i] for i in sorted(self.ids)]
+        return [self._row[id_]] if id_ in self._row else []
+
+    def _status(self, row: int, fault: Fault, params: bytes = b"") -> StatusPacket:
+        alert = dxl.ErrorBit.ALERT if self.tables.of(x.HARDWARE_ERROR_STATUS, row) else 0
+        return StatusPacket(self.ids[row], int(fault) | int(alert), params)
+
+    def _reply(self, row: int, fault: Fault, params: bytes = b"") -> Reply:
+        return Reply(self._status(row, fault, params).encode(), TURNAROUND_S + self._return_delay_s(row))
+
+    def _return_delay_s(self, row: int) -> float:
+        return RETURN_DELAY_UNIT_S * self.tables.of(x.RETURN_DELAY_TIME, row)
+
+    def _answers(self, row: int, level: int) -> bool:
+        return self.tables.of(x.STATUS_RETURN_LEVEL, row) >= level
+
+    def _statuses(self, id_: int, fault: Fault) -> list[Reply]:
+        """A status packet without data from the addressed servo; none to a broadcast."""
+        if id_ == dxl.BROADCAST_ID:
+            return []
+        return [self._reply(row, fault) for row in self._rows(id_) if self._answers(row, _ANSWER_ALL)]
+
+    def _complain_of_crc(self, data: bytes) -> list[Reply]:
+        """The addressed servo's CRC Error, if the bytes are a whole packet for one servo."""
+        whole = data.startswith(dxl.HEADER) and len(data) >= dxl.OVERHEAD
+        return self._statuses(data[4], Fault.CRC) if whole else []
+
+    def _ping(self, id_: int) -> list[Reply]:
+        """Answered at any Status Return Level, by all servos when broadcast."""
+        return [
+            self._reply(
+                row,
+                Fault.NONE,
+                x.MODEL_NUMBER.encode(self.tables.of(x.MODEL_NUMBER, row))
+                + x.FIRMWARE_VERSION.encode(self.tables.of(x.FIRMWARE_VERSION, row)),
+            )
+            for row in self._rows(id_)
+        ]
+
+    def _read(self, packet: InstructionPacket) -> list[Reply]:
+        address, size, _ = dxl.split_span(packet.params)
+        if packet.id == dxl.BROADCAST_ID:
+            return []
+        return [
+            self._data_reply(row, address, size)
+            for row in self._rows(packet.id)
+            if self._answers(row, _ANSWER_READS)
+        ]
+
+    def _data_reply(self, row: int, address: int, size: int) -> Reply:
+        block = self.tables.block(address, size)
+        if isinstance(block, Fault):
+            return self._reply(row, block)
+        return self._reply(row, Fault.NONE, block[row].tobytes())
+
+    def _write(self, packet: InstructionPacket) -> list[Reply]:
+        if len(packet.params) < 3:  # noqa: PLR2004 - an address and at least one byte
+            return self._statuses(packet.id, Fault.DATA_LENGTH)
+        address, data = int.from_bytes(packet.params[:2], "little"), packet.params[2:]
+        replies = []
+        for row in self._rows(packet.id):
+            fault = self.tables.write(row, address, data)
+            if packet.id != dxl.BROADCAST_ID and self._answers(row, _ANSWER_ALL):
+                replies.append(self._reply(row, fault))
+        return replies
+
+    def _sync_write(self, params: bytes) -> list[Reply]:
+        """Write to the listed servos; nobody answers, and a refused value is just not taken."""
+        address, size, rest = dxl.split_span(params)
+        for at in range(0, len(rest) - size, 1 + size):
+            row = self._row.get(rest[at])
+            if row is not None:
+                self.tables.write(row, address, rest[at + 1 : at + 1 + size])
+        return []
+
+    def _chain(self, ids: bytes) -> list[int]:
+        """The servos that answer a sync read: each waits for the one before it in the list.
+
+        So the first that is missing, or told not to answer, silences the rest. Assumption from the
+        manual's "in order"; it says nothing of gaps.
+        """
+        rows = []
+        for id_ in ids:
+            row = self._row.get(id_)
+            if row is None or not self._answers(row, _ANSWER_READS):
+                break
+            rows.append(row)
+        return rows
+
+    def _sync_read(self, params: bytes) -> list[Reply]:
+        address, size, ids = dxl.split_span(params)
+        return [self._data_reply(row, address, size) for row in self._chain(ids)]
+
+    def _fast_sync_read(self, params: bytes) -> list[Reply]:
+        address, size, ids = dxl.split_span(params)
+        rows = self._chain(ids)
+        if not rows or len(dxl.HEADER) + len(ids) * size > dxl.MAX_LENGTH:
+            return []
+        block = self.tables.block(address, size)
+        fault = block if isinstance(block, Fault) else Fault.NONE
+        data = np.zeros((len(self.ids), size), np.uint8) if isinstance(block, Fault) else block
+        # The header announces all servos asked; blocks end where the chain does.
+        frame = dxl.encode_fast_reply(
+            [self._status(row, fault, data[row].tobytes()) for row in rows]
+            + [StatusPacket(id_, 0, bytes(size)) for id_ in ids[len(rows) :]]
+        )
+        sent = dxl.FAST_HEADER + len(rows) * (dxl.FAST_BLOCK_OVERHEAD + size)
+        return [Reply(frame[:sent], self._return_delay_s(rows[0]) + FAST_TURNAROUND_S * len(rows))]
+
+    def _reboot(self, id_: int) -> list[Reply]:
+        """Answer, then start again: torque off, RAM initial, errors cleared, goal where the shaft is."""
+        replies = self._statuses(id_, Fault.NONE)
+        for row in self._rows(id_):
+            self.tables.restart(row)
+            self.tables.values[x.GOAL_POSITION.address][row] = self._counts[row]
+            self._overload_s[row] = 0.0
+        return replies

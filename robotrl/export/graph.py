@@ -1,0 +1,122 @@
+"""PolicyGraph: sensor channels and memory in, joint targets and next memory out, as one torch module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from robotrl.errors import VerificationError
+from robotrl.spec.channels import CHANNELS, JOINTS
+from robotrl.tasks.task import PolicyInterface
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The trained policy along recorded channels, memory carried from tick to tick.
+
+    Every array is float32 with one row per tick: `inputs` has the channels and the memory before
+    the tick, `outputs` has `joint_target` and `next_<memory>`.
+    """
+
+    inputs: Arrays
+    outputs: Arrays
+
+    def __len__(self) -> int:
+        """Return the number of ticks."""
+        return len(self.outputs["joint_target"])
+
+
+class PolicyGraph(nn.Module):
+    """One tick of a policy, built from the very functions and network that training ran.
+
+    Inputs are the channels, then the memory, each float32 without a batch dimension; outputs are
+    `joint_target` (n,) rad, then each memory's next value.
+    """
+
+    def __init__(self, interface: PolicyInterface, actor: nn.Module, joint_count: int) -> None:
+        super().__init__()
+        self.interface = interface
+        self.actor = copy.deepcopy(actor).to("cpu").eval().requires_grad_(requires_grad=False)
+        self.input_shapes: dict[str, tuple[int, ...]] = {
+            name: tuple(joint_count if part == JOINTS else int(part) for part in CHANNELS[name].shape)
+            for name in interface.channels
+        }
+        self.input_shapes |= {m.name: (len(m.initial),) for m in interface.memory}
+        self.output_names = ("joint_target", *(f"next_{m.name}" for m in interface.memory))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """One tick: inputs and outputs in the order of the class docstring."""
+        return tuple(out.squeeze(0) for out in self.batched(*(value.unsqueeze(0) for value in inputs)))
+
+    def batched(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Many independent ticks: the same with a leading batch dimension (B, ...)."""
+        values = dict(zip(self.input_shapes, inputs, strict=True))
+        channels = {name: values[name] for name in self.interface.channels}
+        memory = {m.name: values[m.name] for m in self.interface.memory}
+        action = self.actor(self.interface.observe(channels, memory))
+        following = self.interface.advance(channels, memory, action)
+        target = self.interface.target(channels, action)
+        return (target, *(following[m.name] for m in self.interface.memory))
+
+    def initial_memory(self) -> Arrays:
+        """Memory at the first tick."""
+        return {m.name: np.array(m.initial, np.float32) for m in self.interface.memory}
+
+
+@torch.no_grad()
+def trace(graph: PolicyGraph, recorded: Mapping[str, NDArray[np.float32]], ticks: int) -> Trace:
+    """Run the trained policy over recorded channels, tick by tick.
+
+    Args:
+        graph: the policy.
+        recorded: channel name -> (T, ...) in the channel's unit.
+        ticks: how many to run.
+
+    Raises:
+        VerificationError: a channel is missing, too short, of another shape or not finite.
+    """
+    channels = {
+        name: _first(name, recorded, graph.input_shapes[name], ticks) for name in graph.interface.channels
+    }
+    memory = graph.initial_memory()
+    inputs: list[Arrays] = []
+    outputs: list[Arrays] = []
+    for t in range(ticks):
+        tick = {name: values[t] for name, values in channels.items()} | memory
+        answers = graph(*(torch.from_numpy(value) for value in tick.values()))
+        inputs.append(tick)
+        outputs.append({n: v.numpy() for n, v in zip(graph.output_names, answers, strict=True)})
+        memory = {name: outputs[-1][f"next_{name}"] for name in memory}
+    return Trace(_stack(inputs), _stack(outputs))
+
+
+@torch.no_grad()
+def evaluate(graph: PolicyGraph, inputs: Mapping[str, NDArray[np.float32]]) -> Arrays:
+    """Run independent ticks, given as one row each, through the trained policy in one batch."""
+    answers = graph.batched(*(torch.from_numpy(inputs[name]) for name in graph.input_shapes))
+    return {name: value.numpy() for name, value in zip(graph.output_names, answers, strict=True)}
+
+
+def _first(
+    name: str, recorded: Mapping[str, NDArray[np.float32]], shape: tuple[int, ...], ticks: int
+) -> NDArray[np.float32]:
+    if name not in recorded:
+        raise VerificationError(f"the recording has no channel {name}; it has {', '.join(sorted(recorded))}")
+    values = np.ascontiguousarray(recorded[name][:ticks], dtype=np.float32)
+    if values.shape != (ticks, *shape):
+        raise VerificationError(f"recorded channel {name} is {values.shape}; needed {(ticks, *shape)}")
+    if not np.isfinite(values).all():
+        raise VerificationError(f"recorded channel {name} is not finite")
+    return values
+
+
+def _stack(rows: list[Arrays]) -> Arrays:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -1,0 +1,103 @@
+"""Actor and critic networks: MLPs that are exactly mirror-equivariant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from robotrl.learn.normalize import RunningNorm
+
+
+class MirrorLinear(nn.Module):
+    """A linear layer between halves: reflecting the input swaps (or reflects) the output.
+
+    The hidden representation is a pair (h, h') that the reflection swaps; a layer that commutes
+    with the swap is the block matrix [[A, B], [B, A]] (weight sharing after Ravindran & Barto
+    2001; van der Pol et al. 2020, "MDP Homomorphic Networks"). It costs as much as a plain layer
+    of its full width.
+    """
+
+    def __init__(self, pairs_in: int, pairs_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(pairs_out, 2 * pairs_in))
+        self.bias = nn.Parameter(torch.zeros(pairs_out))
+        nn.init.orthogonal_(self.weight, math.sqrt(2))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, 2 * pairs_in) -> (B, 2 * pairs_out)."""
+        swapped = self.weight.roll(self.weight.shape[1] // 2, dims=1)
+        return functional.linear(h, torch.cat((self.weight, swapped)), torch.cat((self.bias, self.bias)))
+
+
+class MirrorLift(nn.Module):
+    """First layer: (x, reflected x) through the same weights give the pair (h, h')."""
+
+    source: Tensor
+    sign: Tensor
+
+    def __init__(self, source: Sequence[int], sign: Sequence[float], pairs_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(pairs_out, len(source)))
+        self.bias = nn.Parameter(torch.zeros(pairs_out))
+        self.register_buffer("source", torch.tensor(source))
+        self.register_buffer("sign", torch.tensor(sign))
+        nn.init.orthogonal_(self.weight, math.sqrt(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, size) -> (B, 2 * pairs_out)."""
+        # W (M x) = (W M) x with (W M)[:, source[i]] = W[:, i] * sign[i]; M is its own inverse.
+        reflected = self.weight[:, self.source] * self.sign
+        return functional.linear(x, torch.cat((self.weight, reflected)), torch.cat((self.bias, self.bias)))
+
+
+class MirrorHead(nn.Module):
+    """Last layer: y = C h + M (C h'), which reflects when its input is reflected."""
+
+    source: Tensor
+    sign: Tensor
+
+    def __init__(self, pairs_in: int, source: Sequence[int], sign: Sequence[float], gain: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(len(source), pairs_in))
+        self.bias = nn.Parameter(torch.zeros(len(source)))
+        self.register_buffer("source", torch.tensor(source))
+        self.register_buffer("sign", torch.tensor(sign))
+        nn.init.orthogonal_(self.weight, gain)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, 2 * pairs_in) -> (B, size)."""
+        reflected = self.weight[self.source] * self.sign[:, None]
+        bias = (self.bias + self.bias[self.source] * self.sign) / 2
+        return functional.linear(h, torch.cat((self.weight, reflected), dim=1), bias)
+
+
+def mirror_mlp(
+    observation: tuple[Sequence[int], Sequence[float]],
+    hidden: Sequence[int],
+    output: tuple[Sequence[int], Sequence[float]],
+    gain: float,
+) -> nn.Sequential:
+    """Build an MLP with f(M x) = M' f(x) exactly; `hidden` are full widths, all even."""
+    layers: list[nn.Module] = [MirrorLift(*observation, hidden[0] // 2), nn.ReLU()]
+    for width_in, width_out in pairwise(hidden):
+        layers += [MirrorLinear(width_in // 2, width_out // 2), nn.ReLU()]
+    layers.append(MirrorHead(hidden[-1] // 2, *output, gain))
+    return nn.Sequential(*layers)
+
+
+class Actor(nn.Module):
+    """Observation -> mean action, normaliser included: the part of the learner that is exported."""
+
+    def __init__(self, norm: RunningNorm, net: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.net = norm, net
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """(B, obs) -> (B, n)."""
+        action: Tensor = self.net(self.norm(observation))
+        return action

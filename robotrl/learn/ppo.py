@@ -1,0 +1,227 @@
+"""PPO with a clipped surrogate and adaptive-KL learning rate (Schulman et al. 2017), asymmetric critic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robotrl.learn.group import Group
+from robotrl.learn.networks import Actor, mirror_mlp
+from robotrl.learn.normalize import RunningNorm
+from robotrl.learn.rollout import Rollout, gae
+from robotrl.spec.records import Between
+
+Positive = Annotated[float, Between(1e-12)]
+Count = Annotated[int, Between(1)]
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Reflection(Protocol):
+    """A reflection of a vector: ``mirrored[i] = sign[i] * vector[source[i]]``."""
+
+    @property
+    def source(self) -> Sequence[int]:
+        """Index that each component comes from."""
+
+    @property
+    def sign(self) -> Sequence[float]:
+        """Factor of each component."""
+
+
+@dataclass(frozen=True)
+class PpoParams:
+    """The `[ppo]` table of a run."""
+
+    steps: Count
+    """Control steps per world and iteration."""
+    epochs: Count
+    minibatches: Count
+    gamma: Annotated[float, Between(0, 1)]
+    gae_lambda: Annotated[float, Between(0, 1)]
+    clip: Positive
+    kl_target: Positive
+    """The learning rate is divided by 1.5 above twice this, multiplied below half of it."""
+    lr: Positive
+    lr_min: Positive
+    lr_max: Positive
+    entropy: Annotated[float, Between(0)]
+    value_weight: Positive
+    grad_norm: Positive
+    init_std: Positive
+    min_std: Positive
+    hidden: tuple[int, ...]
+    """Widths of the hidden layers of actor and critic, each even."""
+
+
+class Ppo:
+    """Actor, critic and their update. Both networks are exactly equivariant under the reflections."""
+
+    def __init__(
+        self,
+        params: PpoParams,
+        observation: Reflection,
+        privileged: Reflection,
+        action: Reflection,
+        group: Group | None = None,
+    ) -> None:
+        self.params, self.group = params, group or Group()
+        both = (
+            tuple(observation.source) + tuple(i + len(observation.source) for i in privileged.source),
+            tuple(observation.sign) + tuple(privileged.sign),
+        )
+        obs = (observation.source, observation.sign)
+        self._mirror = torch.tensor(both[0]), torch.tensor(both[1])
+        self._obs_size = len(observation.source)
+        self.actor = Actor(
+            RunningNorm(self._obs_size),
+            mirror_mlp(obs, params.hidden, (action.source, action.sign), gain=0.1),
+        )
+        self.critic_norm = RunningNorm(len(both[0]))
+        self.critic = mirror_mlp(both, params.hidden, ((0,), (1.0,)), gain=1.0)
+        # A reflection may exchange action components, so exchanged ones share their deviation.
+        self._std_of = torch.tensor([min(i, j) for i, j in enumerate(action.source)])
+        self.log_std = nn.Parameter(torch.full((len(action.source),), math.log(params.init_std)))
+        self.lr = params.lr
+        self._optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-5, fused=True)
+        # All gradients are views of one vector (with room for the KL divergence behind them), so
+        # that averaging over processes and clipping are one operation each.
+        self._shared = torch.zeros(sum(p.numel() for p in self.parameters()) + 1)
+        self._gradient = self._shared[:-1]
+        sizes = [p.numel() for p in self.parameters()]
+        for parameter, part in zip(self.parameters(), torch.split(self._gradient, sizes), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything that is optimised."""
+        return [*self.actor.net.parameters(), *self.critic.parameters(), self.log_std]
+
+    @torch.no_grad()
+    def act(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Sample actions (B, n) and their log probabilities (B,)."""
+        mean, std = self.actor(observation), self._std()
+        noise = torch.randn_like(mean)
+        log_prob = -0.5 * noise.square().sum(-1) - std.log().sum() - LOG_SQRT_2PI * mean.shape[-1]
+        return mean + std * noise, log_prob
+
+    @torch.no_grad()
+    def value(self, observation: Tensor, privileged: Tensor) -> Tensor:
+        """Values (...) of critic observations (..., obs), (..., p)."""
+        value: Tensor = self.critic(self.critic_norm(torch.cat((observation, privileged), dim=-1)))[..., 0]
+        return value
+
+    def update(self, rollout: Rollout, last_value: Tensor) -> dict[str, float]:
+        """Improve actor and critic on one rollout, then merge it into the observation statistics."""
+        p = self.params
+        value = self.value(rollout.observation, rollout.privileged)
+        advantage = gae(rollout.reward, rollout.ended, value, last_value, p.gamma, p.gae_lambda)
+        target = (advantage + value).flatten()
+        with torch.no_grad():
+            critic_input = torch.cat((rollout.observation, rollout.privileged), dim=-1).flatten(0, 1)
+            actor_x = self.actor.norm(rollout.observation.flatten(0, 1))
+            critic_x = self.critic_norm(critic_input)
+            mean_old = self.actor.net(actor_x)
+        std_old = self._std().detach()
+        advantage = advantage.flatten()
+        first, second = self.group.mean_(torch.stack((advantage.mean(), advantage.square().mean())))
+        advantage = (advantage - first) / ((second - first**2).sqrt() + 1e-8)
+        action, log_prob = rollout.action.flatten(0, 1), rollout.log_prob.flatten()
+        totals: dict[str, float] = {}
+        batches = p.epochs * p.minibatches
+        for _ in range(p.epochs):
+            for ids in torch.randperm(len(target)).chunk(p.minibatches):
+                figures = self._minibatch(
+                    actor_x[ids], critic_x[ids], action[ids], log_prob[ids], advantage[ids], target[ids],
+                    mean_old[ids], std_old,
+                )  # fmt: skip
+                for name, figure in figures.items():
+                    totals[name] = totals.get(name, 0.0) + figure / batches
+        source, sign = self._mirror
+        self.critic_norm.update(critic_input, source, sign, self.group)
+        self.actor.norm.copy_from(self.critic_norm)
+        spread = 1 - (target - value.flatten()).var() / target.var().clamp_min(1e-8)
+        return totals | {
+            "learning_rate": self.lr,
+            "action_std": float(self._std().mean().detach()),
+            "explained_variance": float(spread),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that defines the learner, for a checkpoint."""
+        modules = {"actor": self.actor, "critic_norm": self.critic_norm, "critic": self.critic}
+        tensors = {f"{m}.{k}": v for m, module in modules.items() for k, v in module.state_dict().items()}
+        tensors["log_std"] = self.log_std.detach()
+        tensors["lr"] = torch.tensor(self.lr, dtype=torch.float64)
+        for i, parameter in enumerate(self.parameters()):
+            for name, value in self._optimizer.state[parameter].items():
+                tensors[f"adam.{i}.{name}"] = value
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        for name, module in (
+            ("actor", self.actor),
+            ("critic_norm", self.critic_norm),
+            ("critic", self.critic),
+        ):
+            prefix = name + "."
+            module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        with torch.no_grad():
+            self.log_std.copy_(tensors["log_std"])
+        self.lr = float(tensors["lr"])
+        for i, parameter in enumerate(self.parameters()):
+            prefix = f"adam.{i}."
+            moments = {k[len(prefix) :]: v.clone() for k, v in tensors.items() if k.startswith(prefix)}
+            if moments:
+                self._optimizer.state[parameter] = moments
+        self._set_lr(self.lr)
+
+    def _std(self) -> Tensor:
+        return self.log_std[self._std_of].exp().clamp_min(self.params.min_std)
+
+    def _set_lr(self, lr: float) -> None:
+        self.lr = min(max(lr, self.params.lr_min), self.params.lr_max)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.lr
+
+    def _minibatch(
+        self, actor_x: Tensor, critic_x: Tensor, action: Tensor, log_prob_old: Tensor, advantage: Tensor,
+        target: Tensor, mean_old: Tensor, std_old: Tensor,
+    ) -> dict[str, float]:  # fmt: skip
+        p, std = self.params, self._std()
+        mean = self.actor.net(actor_x)
+        log_prob = (-0.5 * ((action - mean) / std).square() - std.log()).sum(-1) - LOG_SQRT_2PI * mean.shape[
+            -1
+        ]
+        ratio = (log_prob - log_prob_old).exp()
+        surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - p.clip, 1 + p.clip) * advantage).mean()
+        value_error = (self.critic(critic_x)[:, 0] - target).square().mean()
+        entropy = std.log().sum()
+        loss = p.value_weight * value_error - surrogate - p.entropy * entropy
+        self._gradient.zero_()
+        loss.backward()
+        self._shared[-1] = kl_divergence(mean_old, std_old, mean.detach(), std.detach())
+        self.group.mean_(self._shared)
+        kl = float(self._shared[-1])
+        self._adapt_lr(kl)
+        self._gradient.mul_((p.grad_norm / (self._gradient.norm() + 1e-6)).clamp_max(1.0))
+        self._optimizer.step()
+        return {"kl": kl, "surrogate": float(surrogate.detach()), "value_error": float(value_error.detach())}
+
+    def _adapt_lr(self, kl: float) -> None:
+        """Follow the KL divergence with the learning rate (the rule of rsl_rl)."""
+        if kl > 2 * self.params.kl_target:
+            self._set_lr(self.lr / 1.5)
+        elif kl < self.params.kl_target / 2:
+            self._set_lr(self.lr * 1.5)
+
+
+def kl_divergence(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
+    """Mean KL(p || q) of diagonal Gaussians over a batch (N, n)."""
+    kl = (std_q / std_p).log() + (std_p**2 + (mean_p - mean_q) ** 2) / (2 * std_q**2) - 0.5
+    return kl.sum(-1).mean()

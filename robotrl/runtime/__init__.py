@@ -1,0 +1,1 @@
+"""What runs on the robot: policy, modes, loop and flight recorder."""

@@ -1,0 +1,186 @@
+"""A policy file on the robot: opened only if intact, compared with the robot, replayed, then run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import ArrayLike, NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from robotrl.errors import PolicyError
+from robotrl.spec.contract import GoldenTick, PolicyContract, incompatibilities, read_policy_file
+from robotrl.spec.robot import RobotSpec
+from robotrl.spec.state import Floats, RobotState
+
+Array32 = NDArray[np.float32]
+
+GOLDEN_TOLERANCE = 1e-4
+"""Largest difference from the recorded answers: rad for targets, memory in its own unit."""
+
+_REFUSALS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+def channels_of(state: RobotState, velocity_command: ArrayLike) -> dict[str, Array32]:
+    """Return every channel that a robot delivers, ready for `Policy.step`.
+
+    Args:
+        state: what the robot measured.
+        velocity_command: (3,) forward m/s, left m/s, yaw rate rad/s.
+    """
+    return {
+        "joint_pos": state.joint_pos_rad.astype(np.float32),
+        "joint_vel": state.joint_vel_rad_s.astype(np.float32),
+        "imu_quat": state.imu_quat.astype(np.float32),
+        "imu_gyro": state.imu_gyro_rad_s.astype(np.float32),
+        "imu_accel": state.imu_accel_m_s2.astype(np.float32),
+        "velocity_command": np.asarray(velocity_command, np.float32),
+    }
+
+
+class Policy:
+    """One loaded policy with its memory. Every buffer is bound once; a step allocates its answer only.
+
+    Attributes:
+        contract: what the policy expects and promises.
+        sha256: digest of the file, hexadecimal.
+    """
+
+    def __init__(self, data: bytes, contract: PolicyContract, sha256: str, file: Path) -> None:
+        self.contract = contract
+        self.sha256 = sha256
+        self._file = file
+        self._session = _open(data, file)
+        _check_interface(self._session, contract, file)
+        self._inputs = {n: np.zeros(shape, np.float32) for n, shape in contract.input_sizes.items()}
+        self._outputs = {n: np.zeros(shape, np.float32) for n, shape in contract.output_sizes.items()}
+        self._channels = {c.name: self._inputs[c.name] for c in contract.channels}
+        self._memory = {m.name: np.array(m.initial, np.float32) for m in contract.memory}
+        self._binding = self._bind()
+        self.reset()
+
+    @classmethod
+    def load(cls, file: Path) -> Policy:
+        """Open a policy file.
+
+        Args:
+            file: written by `robotrl export`.
+
+        Raises:
+            PolicyError: missing, damaged, cut short, foreign, of another schema version, or with a
+                graph that its contract does not describe.
+        """
+        return cls(*read_policy_file(file), file)
+
+    def check(self, robot: RobotSpec) -> list[str]:
+        """List everything that keeps this policy from driving `robot`; empty when it may."""
+        return incompatibilities(self.contract, robot)
+
+    def reset(self) -> None:
+        """Set the memory to its initial value, as at the first tick of an episode."""
+        for name, initial in self._memory.items():
+            np.copyto(self._inputs[name], initial)
+
+    def step(self, channels: Mapping[str, NDArray[np.floating]]) -> Floats:
+        """Compute one tick and move the memory on.
+
+        Args:
+            channels: at least the contract's channels, each of its shape, in its unit. Values that
+                are not finite give targets that are not finite, and stay in the memory until
+                `reset`; the gate refuses such targets.
+
+        Returns:
+            (n,) joint targets in spec order, rad; a new array.
+
+        Raises:
+            PolicyError: a channel is missing or of another shape.
+        """
+        for name, buffer in self._channels.items():
+            value = channels.get(name)
+            if value is None or value.shape != buffer.shape:
+                found = None if value is None else value.shape
+                raise PolicyError("is missing or misshapen", key=name, value=found, allowed=f"{buffer.shape}")
+            np.copyto(buffer, value, casting="same_kind")
+        self._session.run_with_iobinding(self._binding)
+        for name in self._memory:
+            np.copyto(self._inputs[name], self._outputs[f"next_{name}"])
+        return self._outputs["joint_target"].astype(np.float64)
+
+    def replay_golden(self) -> float:
+        """Run the contract's recorded ticks and leave the memory initial.
+
+        Returns:
+            Largest difference from the recorded answers: rad for targets, memory in its own unit.
+
+        Raises:
+            PolicyError: above `GOLDEN_TOLERANCE`: this computer does not compute what was trained.
+        """
+        try:
+            # np.max, because Python's max passes over NaN.
+            worst = float(np.max([self._golden_error(tick) for tick in self.contract.golden]))
+        finally:
+            self.reset()
+        if not worst <= GOLDEN_TOLERANCE:  # so that NaN is refused
+            raise PolicyError(
+                "does not reproduce its recorded ticks on this computer, largest difference",
+                file=self._file,
+                key="contract.golden",
+                value=worst,
+                allowed=f"up to {GOLDEN_TOLERANCE}",
+            )
+        return worst
+
+    def _golden_error(self, tick: GoldenTick) -> float:
+        for name in self._memory:
+            self._inputs[name].ravel()[:] = tick.memory[name]
+        target = self.step({n: _shaped(v, self._inputs[n]) for n, v in tick.channels.items()})
+        memory = [self._outputs[f"next_{n}"] - values for n, values in tick.next_memory.items()]
+        return float(np.abs(np.concatenate((target - tick.joint_target, *memory))).max())
+
+    def _bind(self) -> onnxruntime.IOBinding:
+        """Bind the numpy buffers themselves: on a CPU an OrtValue shares their memory."""
+        binding = self._session.io_binding()
+        for name, array in self._inputs.items():
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        for name, array in self._outputs.items():
+            binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        return binding
+
+
+def _shaped(values: tuple[float, ...], like: Array32) -> Array32:
+    return np.array(values, np.float32).reshape(like.shape)
+
+
+def _open(data: bytes, file: Path) -> onnxruntime.InferenceSession:
+    """Open the graph on one thread that sleeps, not spins, between ticks."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except _REFUSALS as error:
+        raise PolicyError(f"holds a graph that onnxruntime refuses: {error}", file=file) from error
+
+
+def _check_interface(session: onnxruntime.InferenceSession, contract: PolicyContract, file: Path) -> None:
+    """Refuse a graph whose inputs or outputs are not those of its contract."""
+    for key, actual, wanted in (
+        ("inputs", session.get_inputs(), contract.input_sizes),
+        ("outputs", session.get_outputs(), contract.output_sizes),
+    ):
+        found = {value.name: tuple(value.shape) for value in actual if value.type == "tensor(float)"}
+        if found != wanted or len(found) != len(actual):
+            raise PolicyError(
+                "differ from the contract", file=file, key=key, value=found, allowed=f"{wanted} float32"
+            )

@@ -1,0 +1,242 @@
+"""The flight recording's format: MCAP with one JSON message per topic and tick, and its reader.
+
+Floats are written so that they read back bit for bit; JSON has no NaN or infinity, so those three are
+the strings "NaN", "Infinity" and "-Infinity". `stamp_s` and `now_s` are on the loop's clock
+(`time.monotonic` on a robot); a message's log time is the same in nanoseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+import numpy as np
+from mcap.exceptions import EndOfFile, McapError
+from mcap.records import Attachment, Channel, Footer, Message
+from mcap.stream_reader import StreamReader
+from numpy.typing import NDArray
+
+from robotrl.errors import RecordingError
+from robotrl.runtime.tally import Happening, Tick
+
+CONTRACT_NAME, ROBOT_NAME = "contract.json", "robot.toml"
+"""Attachments."""
+
+_NUMBER = {"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+_KINDS: Mapping[str, dict[str, Any]] = {
+    "number": _NUMBER,
+    "numbers": {"type": "array", "items": _NUMBER},
+    "integer": {"type": "integer"},
+    "integers": {"type": "array", "items": {"type": "integer"}},
+    "boolean": {"type": "boolean"},
+    "string": {"type": "string"},
+    "strings": {"type": "array", "items": {"type": "string"}},
+}
+
+TICK_TOPICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "/state": {
+            "tick": "integer",
+            "stamp_s": "number",
+            "joint_pos_rad": "numbers",
+            "joint_vel_rad_s": "numbers",
+            "joint_load": "numbers",
+            "voltage_v": "numbers",
+            "temperature_c": "numbers",
+            "hardware_error": "integers",
+            "joint_age_s": "numbers",
+            "imu_quat": "numbers",
+            "imu_gyro_rad_s": "numbers",
+            "imu_accel_m_s2": "numbers",
+            "imu_age_s": "number",
+        },
+        "/request": {
+            "tick": "integer",
+            "now_s": "number",
+            "mode": "string",
+            "rearmed": "boolean",
+            "policy_reset": "boolean",
+            "velocity_command": "numbers",
+            "kind": "string",
+            "joint_target_rad": "numbers",
+            "source": "string",
+        },
+        "/command": {"tick": "integer", "now_s": "number", "kind": "string", "joint_target_rad": "numbers"},
+        "/verdict": {
+            "tick": "integer",
+            "now_s": "number",
+            "level": "string",
+            "causes": "strings",
+            "joints": "strings",
+        },
+        "/timing": {
+            "tick": "integer",
+            "now_s": "number",
+            "read_s": "number",
+            "sense_s": "number",
+            "infer_s": "number",
+            "guard_s": "number",
+            "write_s": "number",
+            "work_s": "number",
+            "late_s": "number",
+            "overrun": "boolean",
+            "skipped": "integer",
+        },
+    }
+)
+"""Topics with one message per tick, in the order they are written; field -> kind."""
+
+EVENT_TOPIC = "/event"
+EVENT_FIELDS: Mapping[str, str] = MappingProxyType({"stamp_s": "number", "name": "string", "text": "string"})
+
+
+def json_schema(fields: Mapping[str, str]) -> bytes:
+    """Return the JSON schema of a topic."""
+    properties = {name: _KINDS[kind] for name, kind in fields.items()}
+    return json.dumps({"type": "object", "properties": properties, "required": list(fields)}).encode()
+
+
+def messages_of(tick: Tick) -> list[tuple[str, dict[str, Any]]]:
+    """Return one tick's messages as plain values, independent of the tick's arrays."""
+    state, request, command, verdict = tick.state, tick.request, tick.command, tick.verdict
+    stamp = {"tick": tick.index, "now_s": tick.now_s}
+    measured = {name: getattr(state, name) for name in TICK_TOPICS["/state"] if name != "tick"}
+    phases = dict(zip(("read_s", "sense_s", "infer_s", "guard_s", "write_s"), tick.phases_s, strict=True))
+    wake = {"late_s": tick.wake.late_s, "overrun": tick.wake.overrun, "skipped": tick.wake.skipped}
+    asked = {
+        "mode": tick.mode.name,
+        "rearmed": tick.rearmed,
+        "policy_reset": tick.policy_reset,
+        "velocity_command": tick.velocity_command.tolist(),
+        "kind": request.kind.name,
+        "joint_target_rad": request.joint_target_rad.tolist(),
+        "source": request.source,
+    }
+    why = {"causes": sorted(verdict.causes), "joints": sorted(verdict.joints)}
+    return [
+        ("/state", {"tick": tick.index, **{name: _plain(value) for name, value in measured.items()}}),
+        ("/request", stamp | asked),
+        (
+            "/command",
+            stamp | {"kind": command.kind.name, "joint_target_rad": command.joint_target_rad.tolist()},
+        ),
+        ("/verdict", stamp | {"level": verdict.level.name} | why),
+        ("/timing", stamp | phases | {"work_s": sum(tick.phases_s)} | wake),
+    ]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def to_json(message: dict[str, Any]) -> bytes:
+    """Encode one message."""
+    try:
+        text = json.dumps(message, allow_nan=False)
+    except ValueError:
+        text = json.dumps({name: _spelled(value) for name, value in message.items()}, allow_nan=False)
+    return text.encode()
+
+
+def _spelled(value: Any) -> Any:  # noqa: ANN401
+    """Numbers that JSON lacks, as words."""
+    if isinstance(value, list):
+        return [_spelled(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+Columns = Mapping[str, NDArray[Any]]
+"""Field -> values over T ticks: numbers (T,) or (T, k); texts as objects (T,)."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording as columns; T complete ticks.
+
+    Attributes:
+        topics: columns of each topic in `TICK_TOPICS`.
+        events: what happened.
+        attachments: name -> content.
+        complete: whether the recorder came to its end; False after a crash.
+    """
+
+    topics: Mapping[str, Columns]
+    events: list[Happening]
+    attachments: Mapping[str, bytes]
+    complete: bool
+
+    @property
+    def ticks(self) -> int:
+        """Number of complete ticks."""
+        return len(self.topics["/timing"]["tick"])
+
+
+def read_recording(file: Path) -> Recording:
+    """Read a recording; what a crash left without an end is read up to where it breaks off.
+
+    Raises:
+        RecordingError: it cannot be opened, is no MCAP file, is damaged, or is not robotrl's.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {topic: [] for topic in (*TICK_TOPICS, EVENT_TOPIC)}
+    attachments: dict[str, bytes] = {}
+    complete = False
+    try:
+        with file.open("rb") as stream:
+            for item in _records(stream):
+                if isinstance(item, Attachment):
+                    attachments[item.name] = item.data
+                elif isinstance(item, tuple) and item[0] in rows:
+                    rows[item[0]].append(json.loads(item[1]))
+                complete = complete or isinstance(item, Footer)
+        ticks = min(len(rows[topic]) for topic in TICK_TOPICS)
+        topics = {topic: _columns(fields, rows[topic][:ticks]) for topic, fields in TICK_TOPICS.items()}
+        events = [Happening(**row) for row in rows[EVENT_TOPIC]]
+    except OSError as error:
+        raise RecordingError(f"cannot be read ({error.strerror})", file=file) from error
+    except (McapError, ValueError, KeyError, TypeError, RuntimeError, struct.error) as error:
+        raise RecordingError(f"is not an intact recording of robotrl: {error}", file=file) from error
+    if any(not np.array_equal(c["tick"], np.arange(ticks)) for c in topics.values()):
+        raise RecordingError("is not an intact recording of robotrl: ticks are missing", file=file)
+    return Recording(topics, events, attachments, complete)
+
+
+def _records(stream: BinaryIO) -> Iterator[Attachment | Footer | tuple[str, bytes]]:
+    """Attachments, (topic, JSON) and the footer, up to where the file ends."""
+    topics: dict[int, str] = {}
+    records = iter(StreamReader(stream, validate_crcs=True).records)
+    first = next(records)  # a file that breaks off in its very head is no recording
+    while True:
+        if isinstance(first, Channel):
+            topics[first.id] = first.topic
+        elif isinstance(first, Message):
+            yield topics[first.channel_id], first.data
+        elif isinstance(first, Attachment | Footer):
+            yield first
+        try:
+            first = next(records)
+        except (EndOfFile, StopIteration):
+            return
+
+
+def _columns(fields: Mapping[str, str], rows: list[dict[str, Any]]) -> Columns:
+    return {name: _column(kind, [row[name] for row in rows]) for name, kind in fields.items()}
+
+
+def _column(kind: str, values: list[Any]) -> NDArray[Any]:
+    if kind == "number":
+        return np.array([float(v) for v in values], dtype=np.float64)
+    if kind == "numbers":
+        return np.array([[float(part) for part in v] for v in values], dtype=np.float64)
+    if kind in ("integer", "integers", "boolean"):
+        return np.array(values, dtype=np.bool_ if kind == "boolean" else np.int64)
+    column = np.empty(len(values), dtype=object)
+    column[:] = [tuple(v) if kind == "strings" else v for v in values]
+    return column

@@ -1,0 +1,1 @@
+"""What is wanted: tasks as frozen records of plain batched-torch functions."""

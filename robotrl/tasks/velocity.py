@@ -1,0 +1,353 @@
+"""Velocity-commanded walking for a legged robot whose legs each end in one foot.
+
+The policy reads only what the robot measures: gravity and turn rate from the IMU, joint positions
+and velocities, the command, its own last action and a gait clock that it carries itself. The
+clock gives each foot its swing and stance (a trot: diagonal feet together), which also breaks the
+mirror symmetry that would let an exactly symmetric policy stand still for ever.
+
+Reward terms follow the legged-gym family (Rudin et al. 2022, "Learning to Walk in Minutes") with
+clocked feet after Siekmann et al. 2021 ("Sim-to-Real Learning of All Common Bipedal Gaits").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from robotrl.errors import ConfigError
+from robotrl.spec.records import Between
+from robotrl.spec.robot import RobotSpec
+from robotrl.tasks.rewards import gaussian, squared
+from robotrl.tasks.task import (
+    MemorySpec,
+    Mirror,
+    PolicyInterface,
+    RewardTerm,
+    Symmetry,
+    Task,
+    WorldView,
+)
+
+Positive = Annotated[float, Between(1e-9)]
+
+LEGS = ("FL", "FR", "RL", "RR")
+JOINTS_PER_LEG = 3
+PHASE_OFFSET = (0.0, 0.5, 0.5, 0.0)
+"""Cycles by which each leg's clock is ahead: diagonal legs together."""
+CHANNELS = ("joint_pos", "joint_vel", "imu_quat", "imu_gyro", "velocity_command")
+
+
+@dataclass(frozen=True)
+class VelocityParams:
+    """The `[velocity]` table of a run."""
+
+    episode_s: Positive
+    command_vx_m_s: Positive
+    """Commands are uniform within +- this."""
+    command_vy_m_s: Positive
+    command_wz_rad_s: Positive
+    command_every_s: tuple[float, float]
+    stand_share: Annotated[float, Between(0, 1)]
+    """Share of commands that are exactly zero."""
+    turn_share: Annotated[float, Between(0, 1)]
+    """Share of commands that only turn."""
+    moving_threshold: Positive
+    """Command norm (m/s, m/s, rad/s) above which the gait clock runs."""
+    gait_hz: Positive
+    swing_height_m: Positive
+    height_m: Positive
+    """Trunk height to keep."""
+    action_scale_rad: Positive
+    torque_share: Annotated[float, Between(0.1, 1)]
+    """Targets stay within this share of the gate's torque bound, so that the gate has nothing to do."""
+    velocity_width: Positive
+    """Width of the linear tracking reward, (m/s)^2."""
+    turn_width: Positive
+    """Width of the turning reward, (rad/s)^2."""
+    reward_floor: float
+    failure_reward: float
+    reward: dict[str, float]
+    """Weight of every reward term by name."""
+
+
+@dataclass(frozen=True)
+class VelocityStep:
+    """One control step of B worlds. Body frame unless said otherwise."""
+
+    command: Tensor
+    """(B, 3) m/s, m/s, rad/s."""
+    moving: Tensor
+    """(B,) 1 where the command asks to move."""
+    height_m: Tensor
+    lin_vel: Tensor
+    """(B, 3) m/s."""
+    gyro: Tensor
+    """(B, 3) rad/s."""
+    gravity: Tensor
+    """(B, 3) unit vector."""
+    joint_offset: Tensor
+    """(B, n) rad from the default posture."""
+    joint_vel: Tensor
+    torque: Tensor
+    """(B, n) N m of the motors, back-EMF included."""
+    action: Tensor
+    last_action: Tensor
+    foot_height: Tensor
+    """(B, 4) m, of the foot's lowest point."""
+    foot_speed: Tensor
+    """(B, 4) m/s, horizontal."""
+    foot_contact: Tensor
+    """(B, 4) 1 in contact."""
+    knee_contact: Tensor
+    """(B, 4) 1 in contact."""
+    trunk_contact: Tensor
+    """(B,) 1 in contact."""
+    swing: Tensor
+    """(B, 4) sine of the leg's clock where it should swing, else 0."""
+    stance: Tensor
+    """(B, 4) 1 where the leg's clock asks for ground contact."""
+
+
+def gravity_in_body(quat: Tensor) -> Tensor:
+    """Unit gravity (B, 3) in the body frame from wxyz world <- body quaternions (B, 4)."""
+    w, x, y, z = quat.unbind(-1)
+    return torch.stack((2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1), dim=-1)
+
+
+def rotate_into_body(quat: Tensor, vector: Tensor) -> Tensor:
+    """World vectors (B, 3) expressed in the body frame."""
+    w, xyz = quat[:, :1], quat[:, 1:]
+    twice_cross = 2 * torch.linalg.cross(vector, xyz)
+    return torch.add(vector + w * twice_cross, torch.linalg.cross(twice_cross, xyz))
+
+
+def velocity_task(robot: RobotSpec, params: VelocityParams, foot_radius_m: float) -> Task[VelocityStep]:
+    """Build the task for a robot whose joints are abduction, hip, knee of FL, FR, RL, RR.
+
+    Args:
+        robot: the robot.
+        params: the run's `[velocity]` table.
+        foot_radius_m: radius of the spherical feet.
+
+    Raises:
+        ConfigError: the robot has other legs, or `reward` does not name every term.
+    """
+    expected = tuple(f"{leg}_{joint}" for leg in LEGS for joint in ("abduction", "hip", "knee"))
+    if robot.joint_names != expected:
+        raise ConfigError(
+            "velocity walking needs other joints", file=robot.file, key="joint", allowed=expected
+        )
+    terms = reward_terms(params)
+    if set(params.reward) != set(terms):
+        wrong = sorted(set(params.reward) ^ set(terms))
+        raise ConfigError(
+            "must weigh every reward term", key="velocity.reward", value=wrong, allowed=sorted(terms)
+        )
+    default = torch.tensor(robot.default_rad, dtype=torch.float32)
+
+    def measure(
+        view: WorldView, command: Tensor, action: Tensor, last_action: Tensor, memory: Mapping[str, Tensor]
+    ) -> VelocityStep:
+        quat, qvel = view.qpos[:, 3:7], view.qvel
+        moving = is_moving(command, params.moving_threshold)
+        clock = torch.sin(2 * math.pi * (memory["gait_phase"] + torch.tensor(PHASE_OFFSET)))
+        foot_pos = view.sensor(*(f"{leg}_foot_pos" for leg in LEGS))
+        foot_vel = view.sensor(*(f"{leg}_foot_vel" for leg in LEGS))
+        back_emf = robot.servo_of(robot.joint[0]).back_emf_nm_s_rad
+        return VelocityStep(
+            command=command,
+            moving=moving,
+            height_m=view.qpos[:, 2],
+            lin_vel=rotate_into_body(quat, qvel[:, :3]),
+            gyro=qvel[:, 3:6],
+            gravity=gravity_in_body(quat),
+            joint_offset=view.qpos[:, 7:] - default,
+            joint_vel=qvel[:, 6:],
+            torque=view.actuator_force - back_emf * qvel[:, 6:],
+            action=action,
+            last_action=last_action,
+            foot_height=foot_pos[..., 2] - foot_radius_m,
+            foot_speed=torch.linalg.vector_norm(foot_vel[..., :2], dim=-1),
+            foot_contact=(view.sensor(*(f"{leg}_foot_touch" for leg in LEGS))[..., 0] > 0).float(),
+            knee_contact=(view.sensor(*(f"{leg}_knee_touch" for leg in LEGS))[..., 0] > 0).float(),
+            trunk_contact=(view.sensor("trunk_touch")[:, 0, 0] > 0).float(),
+            swing=clock.clamp_min(0.0) * moving[:, None],
+            stance=1.0 - (clock > 0).float() * moving[:, None],
+        )
+
+    return Task(
+        name="velocity",
+        policy=policy_interface(robot, params),
+        privileged_size=12,
+        episode_s=params.episode_s,
+        command_low=(-params.command_vx_m_s, -params.command_vy_m_s, -params.command_wz_rad_s),
+        command_high=(params.command_vx_m_s, params.command_vy_m_s, params.command_wz_rad_s),
+        command_every_s=params.command_every_s,
+        sample_command=lambda count, generator: sample_command(params, count, generator),
+        initial_memory=lambda count, generator: {
+            "last_action": torch.zeros((count, len(robot.joint))),
+            "gait_phase": torch.rand((count, 1), generator=generator),
+        },
+        reset=lambda count, generator: reset_pose(default, params.height_m, count, generator),
+        measure=measure,
+        privileged=privileged,
+        rewards=terms,
+        reward_floor=params.reward_floor,
+        failure_reward=params.failure_reward,
+        failed=has_failed,
+        metrics=metrics,
+        symmetry=symmetry(),
+    )
+
+
+def is_moving(command: Tensor, threshold: float) -> Tensor:
+    """(B, 3) -> (B,) 1 where the command is more than `threshold`."""
+    length: Tensor = torch.linalg.vector_norm(command, dim=-1)
+    return (length > threshold).float()
+
+
+def policy_interface(robot: RobotSpec, params: VelocityParams) -> PolicyInterface:
+    """Build the functions that training runs and export writes."""
+    default = torch.tensor(robot.default_rad, dtype=torch.float32)
+    low = torch.tensor(robot.position_min_rad, dtype=torch.float32)
+    high = torch.tensor(robot.position_max_rad, dtype=torch.float32)
+    stiffness = torch.tensor(robot.stiffness_nm_rad, dtype=torch.float32)
+    reach = params.torque_share * robot.limits.torque_nm / stiffness
+    cycles_per_tick = params.gait_hz / robot.control.rate_hz
+
+    def observe(channels: Mapping[str, Tensor], memory: Mapping[str, Tensor]) -> Tensor:
+        command = channels["velocity_command"]
+        moving = is_moving(command, params.moving_threshold)[:, None]
+        angle = 2 * math.pi * memory["gait_phase"]
+        return torch.cat(
+            (
+                gravity_in_body(channels["imu_quat"]),
+                channels["imu_gyro"],
+                command,
+                channels["joint_pos"] - default,
+                channels["joint_vel"],
+                memory["last_action"],
+                torch.sin(angle) * moving,
+                torch.cos(angle) * moving,
+            ),
+            dim=-1,
+        )
+
+    def advance(
+        channels: Mapping[str, Tensor], memory: Mapping[str, Tensor], action: Tensor
+    ) -> dict[str, Tensor]:
+        moving = is_moving(channels["velocity_command"], params.moving_threshold)[:, None]
+        phase = memory["gait_phase"] + cycles_per_tick * moving
+        return {"last_action": action, "gait_phase": phase - torch.floor(phase)}
+
+    def target(channels: Mapping[str, Tensor], action: Tensor) -> Tensor:
+        # A target further away than `reach` would only saturate the servo.
+        wanted = default + params.action_scale_rad * action
+        near = torch.minimum(
+            torch.maximum(wanted, channels["joint_pos"] - reach), channels["joint_pos"] + reach
+        )
+        return torch.minimum(torch.maximum(near, low), high)
+
+    memory = (MemorySpec("last_action", (0.0,) * len(robot.joint)), MemorySpec("gait_phase", (0.0,)))
+    return PolicyInterface(CHANNELS, memory, observe, advance, target, params.action_scale_rad)
+
+
+def sample_command(params: VelocityParams, count: int, generator: torch.Generator) -> Tensor:
+    """Draw commands (count, 3): uniform, but some zero and some that only turn."""
+    span = torch.tensor((params.command_vx_m_s, params.command_vy_m_s, params.command_wz_rad_s))
+    command = (2 * torch.rand((count, 3), generator=generator) - 1) * span
+    kind = torch.rand((count, 1), generator=generator)
+    turn_only = (kind < params.stand_share + params.turn_share) * torch.tensor([1.0, 1.0, 0.0])
+    command = torch.where(turn_only > 0, 0.0, command)
+    return torch.where(kind < params.stand_share, 0.0, command)
+
+
+def reset_pose(
+    default: Tensor, height_m: float, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Standing near the default posture, any heading, slightly disturbed."""
+    qpos = torch.zeros((count, 7 + len(default)))
+    qpos[:, 2] = height_m + 0.005
+    yaw = (2 * torch.rand(count, generator=generator) - 1) * math.pi
+    qpos[:, 3], qpos[:, 6] = torch.cos(yaw / 2), torch.sin(yaw / 2)
+    qpos[:, 7:] = default + 0.1 * (2 * torch.rand((count, len(default)), generator=generator) - 1)
+    qvel = torch.zeros((count, 6 + len(default)))
+    qvel[:, :6] = 0.2 * (2 * torch.rand((count, 6), generator=generator) - 1)
+    return qpos, qvel
+
+
+def privileged(step: VelocityStep) -> Tensor:
+    """What only the simulator knows (B, 12): true velocity, height, foot contacts and heights."""
+    return torch.cat((step.lin_vel, step.height_m[:, None], step.foot_contact, step.foot_height), dim=-1)
+
+
+def has_failed(step: VelocityStep) -> Tensor:
+    """Tilted beyond 60 degrees, trunk on the ground or too low."""
+    return (step.gravity[:, 2] > -0.5) | (step.trunk_contact > 0) | (step.height_m < 0.06)  # noqa: PLR2004
+
+
+def reward_terms(params: VelocityParams) -> dict[str, RewardTerm[VelocityStep]]:
+    """Build the named terms with the run's weights."""
+    weight = params.reward
+
+    def swing_miss(s: VelocityStep) -> Tensor:
+        """Share of the wanted clearance that swing feet lack."""
+        wanted = params.swing_height_m * s.swing
+        return ((wanted - s.foot_height).clamp_min(0.0) / params.swing_height_m).square().sum(-1)
+
+    values = {
+        "track_velocity": lambda s: gaussian(s.command[:, :2] - s.lin_vel[:, :2], params.velocity_width),
+        "track_turn": lambda s: gaussian(s.command[:, 2:] - s.gyro[:, 2:], params.turn_width),
+        "vertical_velocity": lambda s: s.lin_vel[:, 2].square(),
+        "roll_pitch_rate": lambda s: squared(s.gyro[:, :2]),
+        "level": lambda s: squared(s.gravity[:, :2]),
+        "height": lambda s: (s.height_m - params.height_m).square(),
+        "torque": lambda s: squared(s.torque),
+        "action_change": lambda s: squared(s.action - s.last_action),
+        "posture": lambda s: squared(s.joint_offset),
+        "abduction": lambda s: squared(s.joint_offset[:, ::JOINTS_PER_LEG]),
+        "stand_still": lambda s: s.joint_offset.abs().sum(-1) * (1 - s.moving),
+        "joint_speed": lambda s: squared(s.joint_vel),
+        "swing_height": swing_miss,
+        "swing_contact": lambda s: (s.foot_contact * s.swing).sum(-1),
+        "stance_contact": lambda s: ((1 - s.foot_contact) * s.stance).sum(-1),
+        "stance_slip": lambda s: (s.foot_contact * s.foot_speed.clamp_max(1.0)).sum(-1),
+        "knee_contact": lambda s: s.knee_contact.sum(-1),
+    }
+    return {name: RewardTerm(weight.get(name, 0.0), value) for name, value in values.items()}
+
+
+def metrics(step: VelocityStep) -> dict[str, Tensor]:
+    """Figures of one step for evaluation, each (B,)."""
+    error = (step.command - torch.cat((step.lin_vel[:, :2], step.gyro[:, 2:]), dim=-1)).abs()
+    knee = step.torque[:, 2::JOINTS_PER_LEG]
+    return {
+        "error_vx_m_s": error[:, 0],
+        "error_vy_m_s": error[:, 1],
+        "error_wz_rad_s": error[:, 2],
+        "knee_torque_sq_nm2": knee.square().mean(-1),
+        "knee_contact": step.knee_contact.amax(-1),
+        "trunk_contact": step.trunk_contact,
+        "tilt_rad": torch.acos((-step.gravity[:, 2]).clamp(-1, 1)),
+    }
+
+
+def symmetry() -> Symmetry:
+    """Reflections left to right: legs swap sides; y, roll and yaw change sign."""
+    leg_swap = (1, 0, 3, 2)
+    joints = Mirror(
+        tuple(leg_swap[leg] * JOINTS_PER_LEG + j for leg in range(4) for j in range(JOINTS_PER_LEG)),
+        (-1.0, 1.0, 1.0) * 4,
+    )
+    polar, axial = Mirror((0, 1, 2), (1.0, -1.0, 1.0)), Mirror((0, 1, 2), (-1.0, 1.0, -1.0))
+    command = Mirror((0, 1, 2), (1.0, -1.0, -1.0))
+    clock = Mirror((0, 1), (-1.0, -1.0))  # the other side is half a cycle away
+    legs = Mirror(leg_swap, (1.0,) * 4)
+    observation = polar + axial + command + joints + joints + joints + clock
+    private = polar + Mirror((0,), (1.0,)) + legs + legs
+    return Symmetry(observation, private, joints)

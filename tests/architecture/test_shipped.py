@@ -1,0 +1,30 @@
+"""What is shipped can be read: every TOML parses, every robot loads, every lookup by name works."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from robotrl.spec.robot import load_robot
+from robotrl.spec.shipped import find_shipped, shipped_names
+
+ROOT = Path(__file__).resolve().parents[2]
+TOMLS = sorted(file for folder in ("hardware", "configs") for file in (ROOT / folder).rglob("*.toml"))
+
+
+@pytest.mark.parametrize("file", TOMLS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_shipped_toml_parses(file: Path) -> None:
+    assert tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", shipped_names("hardware"))
+def test_every_shipped_robot_loads_by_name_and_bears_it(name: str) -> None:
+    robot = load_robot(find_shipped("hardware", name))
+    assert robot.name == name
+    assert robot.model_file.is_file()
+
+
+def test_the_quadruped_is_shipped() -> None:
+    assert "quad12" in shipped_names("hardware")

@@ -1,0 +1,91 @@
+"""Laws for every command: help with an example, exit code 2 for wrong use, one line for bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from robotrl.cli import main as cli
+from robotrl.errors import BadInputError, DeviceError, PortError
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_shows_an_example_that_parses_as_this_command(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"robotrl {name}" in capsys.readouterr().out.partition("Example:")[2]
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_an_unknown_option_is_wrong_use(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--no-such-option"])
+    assert ended.value.code == cli.WRONG_USE
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"]])
+def test_no_or_unknown_command_is_wrong_use(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == cli.WRONG_USE
+    assert "report" in capsys.readouterr().err
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ending:
+    """A command that ends in a given way."""
+
+    def run(self) -> int:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (
+            BadInputError("unknown key", file="robot.toml", key="a.b"),
+            2,
+            "robotrl: robot.toml: a.b: unknown key\n",
+        ),
+        (PortError("/dev/none: no such port"), 2, "robotrl: /dev/none: no such port\n"),
+        (DeviceError("servo 11 is another model"), 1, "robotrl: servo 11 is another model\n"),
+        (
+            ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"),
+            2,
+            "robotrl: this command needs torch: pip install 'robotrl[train]'\n",
+        ),
+        (KeyboardInterrupt(), 130, "robotrl: interrupted\n"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_becomes_one_line_and_an_exit_code(
+    error: BaseException,
+    code: int,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def end(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(_Ending, "run", end)
+    monkeypatch.setattr(cli, "COMMANDS", {"ending": _Ending, "other": _Ending})
+    assert cli.main(["ending"]) == code
+    assert capsys.readouterr().err == sentence
+
+
+def test_a_module_that_robotrl_should_have_is_not_excused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing base package is a broken install, and its traceback says more than our sentence."""
+
+    def end(_: object) -> int:
+        raise ModuleNotFoundError(name="numpy")
+
+    monkeypatch.setattr(_Ending, "run", end)
+    monkeypatch.setattr(cli, "COMMANDS", {"ending": _Ending, "other": _Ending})
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["ending"])

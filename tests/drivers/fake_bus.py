@@ -1,0 +1,213 @@
+"""Servos and an IMU behind fake ports: they speak bytes, and faults strike between them and the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from robotrl.drivers import xseries as x
+from robotrl.drivers.dynamixel import (
+    BROADCAST_ID,
+    Code,
+    Fault,
+    InstructionPacket,
+    PacketParser,
+    StatusPacket,
+    encode_fast_reply,
+    split_span,
+)
+from robotrl.drivers.imu import Kind, encode
+from robotrl.drivers.xseries import Access, Area, Register
+from robotrl.errors import PortError
+
+Damage = Callable[[bytes], bytes]
+TABLE_END = 148
+
+
+class FakeServo:
+    """One control table, with the rules that a driver may stumble over."""
+
+    def __init__(self, id_: int, model: int = 1080) -> None:
+        self.memory = bytearray(TABLE_END)
+        for register in x.REGISTERS.values():
+            self[register] = register.initial
+        self[x.ID], self[x.MODEL_NUMBER] = id_, model
+        self[x.PRESENT_POSITION] = self[x.GOAL_POSITION] = 2048
+        self.stuck: dict[Register, int] = {}
+        """Registers that take every write and keep this value."""
+
+    def __getitem__(self, register: Register) -> int:
+        return register.decode(bytes(self.memory[register.address : register.end]))
+
+    def __setitem__(self, register: Register, value: int) -> None:
+        self.memory[register.address : register.end] = register.encode(value)
+
+    def write(self, address: int, data: bytes) -> Fault:
+        """Write one register as the firmware does."""
+        register = x.REGISTERS[address]
+        value = register.decode(data)
+        tripped = self[x.BUS_WATCHDOG] == x.WATCHDOG_TRIPPED
+        if register.access is Access.R or (register.area is Area.EEPROM and self[x.TORQUE_ENABLE]):
+            return Fault.ACCESS
+        if not register.minimum <= value <= register.maximum:
+            return Fault.DATA_RANGE
+        if tripped and register in (x.GOAL_POSITION, x.GOAL_PWM, x.GOAL_VELOCITY):
+            return Fault.DATA_RANGE
+        limits = self[x.MIN_POSITION_LIMIT], self[x.MAX_POSITION_LIMIT]
+        if register is x.GOAL_POSITION and not limits[0] <= value <= limits[1]:
+            return Fault.DATA_LIMIT
+        self[register] = self.stuck.get(register, value)
+        return Fault.NONE
+
+    def status(self, params: bytes = b"", fault: int = 0) -> StatusPacket:
+        """A status packet of this servo."""
+        alert = 0x80 if self[x.HARDWARE_ERROR_STATUS] else 0
+        return StatusPacket(self[x.ID], fault | alert, params)
+
+
+class FakeBus:
+    """A `Port` with servos behind it; replies are there at once, and waiting takes no time.
+
+    `sent` holds every instruction in order. `faults` are applied to the replies of the coming
+    instructions, one each: bytes in, bytes that reach the host out.
+    """
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self.servos = {id_: FakeServo(id_) for id_ in ids}
+        self.sent: list[InstructionPacket] = []
+        self.faults: list[Damage] = []
+        self.echo = False
+        self.gone = False
+        self.closed = False
+        self._parser = PacketParser()
+        self._incoming = b""
+        self._late = b""
+
+    def write(self, data: bytes) -> None:
+        """Take instructions and queue the answers."""
+        self._check()
+        if self.echo:
+            self._incoming += data
+        for packet in self._parser.feed(data):
+            assert isinstance(packet, InstructionPacket)
+            self.sent.append(packet)
+            reply = self._answer(packet)
+            if reply or packet.code != Code.SYNC_WRITE:
+                self._deliver(reply)
+
+    def read(self, deadline_s: float) -> bytes:
+        """Return what is queued; time stands still here."""
+        self._check()
+        data, self._incoming = self._incoming, b""
+        return data
+
+    def drain(self) -> bytes:
+        """Return what is queued."""
+        return self.read(0.0)
+
+    def close(self) -> None:
+        """Note that it happened."""
+        self.closed = True
+
+    def hold_back(self) -> None:
+        """Let the next reply arrive only after the following request has been sent."""
+        self.faults.append(self._keep)
+
+    def silence(self, count: int) -> None:
+        """Lose the replies to the next `count` instructions."""
+        self.faults += [lambda _: b""] * count
+
+    def trip(self) -> None:
+        """Let every bus watchdog have tripped."""
+        for servo in self.servos.values():
+            servo[x.BUS_WATCHDOG] = x.WATCHDOG_TRIPPED
+
+    def writes(self) -> list[str]:
+        """Registers of all sync writes since `sent` was cleared, in order; of sync reads as `?Name`."""
+        names = []
+        for packet in self.sent:
+            if packet.id == BROADCAST_ID:
+                name = x.REGISTERS[split_span(packet.params)[0]].name
+                names.append(name if packet.code == Code.SYNC_WRITE else "?" + name)
+        self.sent.clear()
+        return names
+
+    def _check(self) -> None:
+        if self.gone:
+            raise PortError("port fake has gone away")
+
+    def _keep(self, data: bytes) -> bytes:
+        self._late = data
+        return b""
+
+    def _deliver(self, reply: bytes) -> None:
+        late, self._late = self._late, b""
+        self._incoming += late + (self.faults.pop(0)(reply) if self.faults else reply)
+
+    def _answer(self, packet: InstructionPacket) -> bytes:
+        if packet.id == BROADCAST_ID:
+            return self._answer_all(packet)
+        servo = self.servos.get(packet.id)
+        if servo is None:
+            return b""
+        if packet.code == Code.PING:
+            return servo.status(bytes(servo.memory[0:2] + servo.memory[6:7])).encode()
+        assert packet.code == Code.WRITE
+        address = int.from_bytes(packet.params[:2], "little")
+        return servo.status(fault=servo.write(address, packet.params[2:])).encode()
+
+    def _answer_all(self, packet: InstructionPacket) -> bytes:
+        address, size, rest = split_span(packet.params)
+        if packet.code == Code.SYNC_WRITE:
+            for at in range(0, len(rest), size + 1):
+                if rest[at] in self.servos:
+                    self.servos[rest[at]].write(address, rest[at + 1 : at + 1 + size])
+            return b""
+        here = [self.servos[id_] for id_ in rest if id_ in self.servos]
+        replies = [s.status(bytes(s.memory[address : address + size])) for s in here]
+        if packet.code == Code.SYNC_READ:
+            return b"".join(reply.encode() for reply in replies)
+        frame = encode_fast_reply([self._stand_in(id_, replies, size) for id_ in rest])
+        missing = [k for k, id_ in enumerate(rest) if id_ not in self.servos]
+        return frame[: 8 + missing[0] * (4 + size)] if missing else frame
+
+    def _stand_in(self, id_: int, replies: list[StatusPacket], size: int) -> StatusPacket:
+        return next((r for r in replies if r.id == id_), StatusPacket(id_, 0, bytes(size)))
+
+
+class FakeImu:
+    """A `Port` behind which a WT901 sends one sample per drain, once its content is configured."""
+
+    def __init__(self, *, configured: bool = True) -> None:
+        self.sending = configured
+        self.obeys = True
+        self.quat = (1.0, 0.0, 0.0, 0.0)
+        self.gyro_rad_s = (0.0, 0.0, 0.0)
+        self.accel_m_s2 = (0.0, 0.0, 9.80665)
+        self.written = b""
+        self.gone = False
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        """Take commands."""
+        self.written += data
+        self.sending |= self.obeys and data.startswith(b"\xff\xaa\x02")
+
+    def read(self, deadline_s: float) -> bytes:
+        """Return one sample."""
+        return self.drain()
+
+    def drain(self) -> bytes:
+        """Return one sample."""
+        if self.gone:
+            raise PortError("port fake has gone away")
+        if not self.sending:
+            return b""
+        return (
+            encode(Kind.ACCEL, self.accel_m_s2)
+            + encode(Kind.GYRO, self.gyro_rad_s)
+            + encode(Kind.QUATERNION, self.quat)
+        )
+
+    def close(self) -> None:
+        """Note that it happened."""
+        self.closed = True
