@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 SIMULATION = ("torch", "mujoco", "warp", "mujoco_warp")
@@ -36,17 +36,17 @@ sys.meta_path.insert(0, Blocked())
 
 
 def run_without(
-    blocked: Iterable[str], code: str, *, path: Path | None = None, cwd: Path | None = None
+    blocked: Iterable[str], code: str, *, path: Sequence[Path] = (), cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter in which importing any of `blocked` raises.
 
     Args:
         blocked: top-level import names.
         code: Python text.
-        path: folder put first on the module search path.
+        path: folders put first on the module search path.
         cwd: working folder.
     """
-    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    environment = os.environ | ({"PYTHONPATH": os.pathsep.join(map(str, path))} if path else {})
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", _HOOK.format(names=set(blocked)) + code],
         env=environment,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,6 +15,9 @@ from typing import IO
 
 from robotrl.bench.flight import Event
 from robotrl.errors import DeviceError
+
+PRIORITY = 40
+"""Real-time priority of the emulator, below that of the loop that it answers."""
 
 STOP_S = 20.0
 """Longest wait for the emulator to write its record and end."""
@@ -44,8 +48,13 @@ class EmulatedRobot(contextlib.AbstractContextManager["EmulatedRobot"]):
         self._commands: IO[str] = self._process.stdin
         first = self._process.stdout.readline()
         if not first:
-            raise DeviceError(f"the emulator ended with exit code {self._process.wait()}")
+            with self._process:  # closes the pipes and waits
+                pass
+            raise DeviceError(f"the emulator ended with exit code {self._process.returncode}")
         self.ports: dict[str, str] = json.loads(first)["ports"]
+        # Hardware is never late because a computer is busy; where it is allowed, neither is this.
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(self._process.pid, os.SCHED_FIFO, os.sched_param(PRIORITY))
         self.events: list[Event] = []
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
@@ -59,14 +68,14 @@ class EmulatedRobot(contextlib.AbstractContextManager["EmulatedRobot"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop it and wait until its record is written."""
-        with contextlib.suppress(BrokenPipeError):
-            self._commands.close()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(STOP_S)
+        with self._process:
+            with contextlib.suppress(BrokenPipeError):
+                self._commands.close()
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+            self._reader.join()
 
     def _read(self, reports: IO[str]) -> None:
         for line in reports:

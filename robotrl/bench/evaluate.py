@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TIMESTEP_S = 0.005
 """Physics step of evaluation, finer than in training."""
 WORLDS, EPISODE_S, SEED = 128, 20.0, 5
+SHORTEST_SWING_S = 0.08
+"""A foot that is off the ground for less has only bounced."""
 
 MEANING = {
     "error_vx_m_s": "forward velocity, mean absolute error",
@@ -104,7 +106,7 @@ def evaluate(env: Env[VelocityStep], tick: Tick) -> dict[str, float]:
     ticks = round(EPISODE_S / env.period_s) - 1  # the last tick would time out and reset every world
     totals: dict[str, float] = {}
     alive = torch.ones(env.num, dtype=torch.bool)
-    swings = SwingPeaks(env.num)
+    swings = SwingPeaks(env.num, env.period_s)
     for _ in range(ticks):
         transition = tick()
         alive &= ~transition.terminated
@@ -127,18 +129,19 @@ def evaluate(env: Env[VelocityStep], tick: Tick) -> dict[str, float]:
 class SwingPeaks:
     """Peak height of every foot between lift-off and touch-down, while the command asks to move."""
 
-    def __init__(self, worlds: int) -> None:
+    def __init__(self, worlds: int, period_s: float) -> None:
+        self._shortest = round(SHORTEST_SWING_S / period_s)
         self._peak_m = torch.zeros((worlds, len(LEGS)))
-        self._swinging = torch.zeros((worlds, len(LEGS)), dtype=torch.bool)
+        self._ticks_up = torch.zeros((worlds, len(LEGS)))
         self._peaks: list[Tensor] = []
 
     def add(self, step: VelocityStep) -> None:
         """Take in one control step."""
         contact = step.foot_contact > 0
-        landed = contact & self._swinging & (step.moving[:, None] > 0)
+        landed = contact & (self._ticks_up >= self._shortest) & (step.moving[:, None] > 0)
         self._peaks.append(self._peak_m[landed])
         self._peak_m = torch.where(contact, 0.0, torch.maximum(self._peak_m, step.foot_height))
-        self._swinging = ~contact
+        self._ticks_up = torch.where(contact, 0.0, self._ticks_up + 1)
 
     def median_m(self) -> float:
         """Median over all swings; 0 if no foot was ever lifted."""

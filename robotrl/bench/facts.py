@@ -16,6 +16,9 @@ from robotrl.spec.state import Floats
 CALM = ("NONE", "LIMITING")
 """Gate levels in which the robot does what it was asked."""
 
+SHORTEST_SWING_S = 0.08
+"""A foot that is off the ground for less has only bounced."""
+
 UNPLUG, PLUG, WATCHDOG, REARM = "unplug", "plug", "watchdog", "rearm"
 """How the events of a pulled cable begin."""
 
@@ -54,9 +57,11 @@ class CableFacts:
     """What followed after the bus cable was pulled; NaN where it did not happen."""
 
     noticed_ms: float
-    """Until the gate left its calm levels."""
+    """Until the end of the first tick whose read missed a joint; NaN where the gate had stepped in before."""
     reaction: str
-    """The first level that it went to."""
+    """The first level that the gate went to."""
+    reacted_ms: float
+    """Until the end of that tick, its command sent."""
     servos_stopped_ms: float
     """Until the last servo's own bus watchdog tripped."""
     moved_after_plug_rad: float
@@ -128,7 +133,8 @@ def swing_peaks_m(truth: Truth, chosen: NDArray[np.bool_]) -> Floats:
         up = (truth.foot_touch_n[:, foot] <= FOOT_DOWN_N) & chosen
         edges: list[int] = np.flatnonzero(np.diff(up.astype(np.int8))).tolist()
         for start, end in pairwise(edges):
-            if up[start + 1] and not up[start] and chosen[start] and chosen[min(end + 1, chosen.size - 1)]:
+            lasted_s = truth.stamp_s[end] - truth.stamp_s[start]
+            if up[start + 1] and lasted_s >= SHORTEST_SWING_S and chosen[start : end + 2].all():
                 height = truth.foot_height_m[start : end + 2, foot]
                 peaks.append(float(height.max() - height[0]))
     return np.array(peaks)
@@ -139,15 +145,24 @@ def cable_facts(flight: Flight, truth: Truth | None, events: Sequence[Event]) ->
     pulled = next((e.stamp_s for e in events if e.name.startswith(UNPLUG)), None)
     if pulled is None:
         return None
-    after = (flight.stamp_s > pulled) & ~np.isin(flight.level, CALM)
-    noticed = int(np.argmax(after)) if after.any() else None
+    calm, after = np.isin(flight.level, CALM), flight.stamp_s > pulled
+    if not calm[~after][-1:].all():
+        after = np.zeros_like(after)  # the robot had stopped before: this proves nothing
+    reacted = np.flatnonzero(after & ~calm)[:1]
     tripped = [e.stamp_s for e in events if e.name.startswith(WATCHDOG) and e.stamp_s > pulled]
     return CableFacts(
-        noticed_ms=float("nan") if noticed is None else 1e3 * float(flight.stamp_s[noticed] - pulled),
-        reaction="nothing" if noticed is None else flight.level[noticed].lower(),
+        noticed_ms=_until_done_ms(flight, after & (flight.joint_age_s > 0.5 * flight.period_s), pulled),
+        reaction=flight.level[reacted[0]].lower() if reacted.size else "nothing",
+        reacted_ms=_until_done_ms(flight, after & ~calm, pulled),
         servos_stopped_ms=1e3 * (max(tripped) - pulled) if tripped else float("nan"),
         moved_after_plug_rad=_moved(truth, pulled, events) if truth else float("nan"),
     )
+
+
+def _until_done_ms(flight: Flight, chosen: NDArray[np.bool_], since_s: float) -> float:
+    """From a moment to the end of the first chosen tick; NaN where there is none."""
+    done_s = (flight.stamp_s + flight.work_s)[chosen]
+    return 1e3 * float(done_s[0] - since_s) if done_s.size else float("nan")
 
 
 def _moved(truth: Truth, pulled_s: float, events: Sequence[Event]) -> float:

@@ -35,7 +35,7 @@ def velocity(flight: Flight, truth: Truth, events: Sequence[Event]) -> str:
             ax.set_ylabel(label)
             ax.set_xlim(0, seconds[-1])
             _mark(ax, events, flight.start_s, named=axis == 0)
-        axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.3), ncols=2, borderaxespad=0)
+        axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.45), ncols=2, borderaxespad=0)
         axes[-1].set_xlabel("s")
         return svg(figure)
 

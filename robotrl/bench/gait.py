@@ -32,10 +32,12 @@ SHORTEST_STRIDE_S = 0.15
 
 @dataclass(frozen=True)
 class View:
-    """How the robot is looked at: a camera of its model, vertical field of view, size in pixels."""
+    """How the robot is looked at: a camera of its model, let down a little, and size in pixels."""
 
     camera: str
+    lower_m: float
     fov_deg: float
+    """Vertical field of view."""
     size_px: tuple[int, int]
 
 
@@ -66,9 +68,17 @@ def stride(truth: Truth, window: Window) -> Window:
 
 
 def postures(truth: Truth, stamps_s: Floats) -> Floats:
-    """(F, 7 + n) the recorded qpos nearest to each stamp."""
+    """(F, 7 + n) the recorded qpos nearest to each stamp, turned so that the first faces along x."""
     index = np.searchsorted(truth.stamp_s, stamps_s).clip(0, truth.stamp_s.size - 1)
-    return np.asarray(truth.qpos[index])
+    qpos: Floats = truth.qpos[index].copy()
+    w, x, y, z = qpos[0, 3:7]
+    yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    c, s = np.cos(yaw), np.sin(yaw)
+    qpos[:, :2] = (qpos[:, :2] - qpos[0, :2]) @ np.array([[c, -s], [s, c]])
+    w, x, y, z = qpos[:, 3:7].T
+    c, s = np.cos(-yaw / 2), np.sin(-yaw / 2)
+    qpos[:, 3:7] = np.column_stack([c * w - s * z, c * x - s * y, c * y + s * x, c * z + s * w])
+    return qpos
 
 
 def render(robot: RobotSpec, qpos: Floats, view: View) -> Pictures:

@@ -23,7 +23,13 @@ _PATTERN_M = 2 * _TILE_M
 
 
 def render(
-    model_file: Path, qpos: Floats, camera: str, fov_deg: float, size_px: tuple[int, int], folder: Path
+    model_file: Path,
+    qpos: Floats,
+    camera: str,
+    lower_m: float,
+    fov_deg: float,
+    size_px: tuple[int, int],
+    folder: Path,
 ) -> None:
     """Write one PNG for each row of `qpos`.
 
@@ -31,12 +37,15 @@ def render(
         model_file: the robot's MJCF.
         qpos: (F, nq) base position m, quaternion wxyz, joints rad.
         camera: name of a camera in the model.
+        lower_m: how far below its place in the model it stands.
         fov_deg: its vertical field of view.
         size_px: width and height.
         folder: where the pictures go.
     """
-    model = _studio(model_file)
-    model.camera(camera).fovy[:] = fov_deg
+    spec = _studio(model_file)
+    spec.camera(camera).fovy = fov_deg
+    spec.camera(camera).pos[2] -= lower_m
+    model = spec.compile()
     data = mujoco.MjData(model)
     width, height = size_px
     with mujoco.Renderer(model, height, width) as renderer:
@@ -48,7 +57,7 @@ def render(
             Image.fromarray(renderer.render()).save(folder / f"{frame:03}.png", compress_level=1)
 
 
-def _studio(model_file: Path) -> mujoco.MjModel:
+def _studio(model_file: Path) -> mujoco.MjSpec:
     """The robot under daylight on a tiled floor, so that one sees it move."""
     spec = mujoco.MjSpec.from_file(str(model_file))
     spec.visual.headlight.ambient = [0.45, 0.45, 0.45]
@@ -63,7 +72,7 @@ def _studio(model_file: Path) -> mujoco.MjModel:
     material = spec.add_material(name="tiles", texuniform=True, texrepeat=[1 / _PATTERN_M, 1 / _PATTERN_M])
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "tiles"
     spec.geom("floor").material = "tiles"
-    return spec.compile()
+    return spec
 
 
 def _texture(
@@ -81,8 +90,9 @@ def _texture(
 def _main() -> None:
     model_file, frames, folder = (Path(argument) for argument in sys.argv[1:])
     with np.load(frames, allow_pickle=False) as job:
-        width, height = (int(side) for side in job["size_px"])
-        render(model_file, job["qpos"], str(job["camera"]), float(job["fov_deg"]), (width, height), folder)
+        size_px = int(job["size_px"][0]), int(job["size_px"][1])
+        lower_m, fov_deg = float(job["lower_m"]), float(job["fov_deg"])
+        render(model_file, job["qpos"], str(job["camera"]), lower_m, fov_deg, size_px, folder)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ import numpy as np
 
 from robotrl.bench import figures, gait
 from robotrl.bench.facts import UNPLUG, WATCHDOG, Facts
-from robotrl.bench.flight import Event, Truth, Window, longest, steady
+from robotrl.bench.flight import MOVING_COMMAND, Event, Truth, Window, longest, steady
 from robotrl.bench.folder import Run
 from robotrl.bench.page import Card, cards, colour_key, film, page, section, table
 from robotrl.bench.style import LEVEL_COLOURS
 from robotrl.spec.robot import RobotSpec
 
 FILM_FRAMES = 6
-FILM = gait.View("side", 31.0, (480, 270))
-MOVING = gait.View("hero", 31.0, (768, 340))
+FILM = gait.View("side", 0.055, 31.0, (480, 270))
+MOVING = gait.View("hero", 0.0, 31.0, (768, 340))
 MOVING_S = 2.4
 MOVING_FRAME_S = 0.06
 """About 16 pictures a second: smooth enough, and a few seconds to render in software."""
@@ -48,7 +48,7 @@ def write_report(run: Run, facts: Facts, file: Path) -> None:
 def _body(run: Run, facts: Facts) -> Iterator[str]:
     yield cards(_cards(run, facts))
     milestones = [event for event in run.events if not event.name.startswith(WATCHDOG)]
-    walked = longest(steady(run.flight), run.flight.stamp_s, at_most_s=MOVING_S)
+    walked = _walking_window(run)
     if run.truth and walked:
         yield _gait(run.robot, run.truth, walked)
     if run.truth:
@@ -100,15 +100,23 @@ def _cards(run: Run, facts: Facts) -> Iterator[Card]:
     if cable := facts.cable:
         yield Card(
             "cable pulled in mid-walk",
-            f"{cable.noticed_ms:.0f} ms to {cable.reaction}",
-            f"servos stop by their own watchdog after {cable.servos_stopped_ms:.0f} ms; after plugging in "
-            f"again the joints move {cable.moved_after_plug_rad:.3f} rad before re-arm",
+            f"noticed in {cable.noticed_ms:.0f} ms",
+            f"gate: {cable.reaction} after {cable.reacted_ms:.0f} ms; servos stop by their own watchdog "
+            f"after {cable.servos_stopped_ms:.0f} ms; plugged in again the joints move "
+            f"{cable.moved_after_plug_rad:.3f} rad before re-arm",
         )
     if run.training:
         last = run.training[-1]
         yield Card(
             "training", f"{last['seconds']:.0f} s", f"{last['steps'] / 1e6:.2f} million steps from zero"
         )
+
+
+def _walking_window(run: Run) -> Window | None:
+    """The longest steady walk forward, or any other direction where there was none."""
+    calm, ahead = steady(run.flight), run.flight.velocity_command[:, 0] > MOVING_COMMAND
+    chosen = calm & ahead if (calm & ahead).any() else calm
+    return longest(chosen, run.flight.stamp_s, at_most_s=MOVING_S)
 
 
 def _gait(robot: RobotSpec, truth: Truth, walked: Window) -> str:

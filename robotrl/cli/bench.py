@@ -12,6 +12,12 @@ from typing import Literal
 
 import tyro
 
+WARM_UP_S = 20.0
+"""Training before `bench train` measures, so that it measures walking robots."""
+
+MANY = 1000
+"""Figures from here on are shown without decimals."""
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -20,34 +26,51 @@ class Bench:
     Example: robotrl bench train --json
     """
 
-    what: tyro.conf.Positional[Literal["train"]]
-    """train: PPO end to end against raw physics stepping of the same model."""
+    what: tyro.conf.Positional[Literal["train", "deploy"]]
+    """train: PPO end to end against raw physics stepping of the same model.
+    deploy: a policy through runtime, gate and emulated robot on the wall clock, for 2.5 minutes."""
     config: str = "quad12_walk_ppo"
     """A run's TOML, for `train`."""
+    policy: str = "quad12_walk"
+    """A policy, for `deploy`."""
     json: bool = False
     """Print the figures as JSON."""
 
     def run(self) -> int:
         """Measure and print."""
-        from robotrl.bench.train import bench_training
-        from robotrl.cli.train import Train
-
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "run"
-            Train(config=self.config, out=folder, seconds=20.0).train(quiet=self.json)
-            figures = bench_training(folder)
-        report = {"bench": self.what, "config": self.config, "machine": machine(), "figures": figures}
+            figures = self._train(Path(scratch)) if self.what == "train" else self._deploy(Path(scratch))
+        subject = self.config if self.what == "train" else self.policy
+        report = {"bench": self.what, "of": subject, "machine": machine(), "figures": figures}
         if self.json:
             print(json.dumps(report, indent=2))
         else:
-            from rich.console import Console
-            from rich.table import Table
-
-            table = Table("figure", "value", title=f"bench {self.what}", title_justify="left")
-            for name, value in figures.items():
-                table.add_row(name, f"{value:,.3f}" if value < 100 else f"{value:,.0f}")  # noqa: PLR2004
-            Console().print(table)
+            _print_table(f"bench {self.what} {subject}", figures)
         return 0
+
+    def _train(self, scratch: Path) -> dict[str, float]:
+        from robotrl.bench.train import bench_training
+        from robotrl.cli.train import Train
+
+        folder = scratch / "run"
+        Train(config=self.config, out=folder, seconds=WARM_UP_S).train(quiet=self.json)
+        return bench_training(folder)
+
+    def _deploy(self, scratch: Path) -> dict[str, float]:
+        from robotrl.bench.deploy import bench_deploy
+        from robotrl.spec.shipped import find_shipped
+
+        return bench_deploy(find_shipped("policies", self.policy), scratch, seed=0)
+
+
+def _print_table(title: str, figures: dict[str, float]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "value", title=title, title_justify="left")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:,.4g}" if value < MANY else f"{value:,.0f}")
+    Console().print(table)
 
 
 def machine() -> dict[str, str]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 TIMED_TICKS = 1000
 
+NARROW = 14
+"""Characters up to which a column of the card is never wrapped; the first one never is."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -31,15 +34,13 @@ class Check:
 
     def run(self) -> int:
         """Print the card and the findings; 1 where there are any."""
-        from pathlib import Path
-
         from robotrl.runtime.policy import Policy
         from robotrl.spec.robot import load_robot
         from robotrl.spec.shipped import find_shipped
 
         policy = Policy.load(find_shipped("policies", self.policy))
         named = self.robot or policy.contract.robot
-        robot = load_robot(Path(find_shipped("hardware", named)))
+        robot = load_robot(find_shipped("hardware", named))
         findings = Findings(robot.file, *_golden(policy), policy.check(robot), *_time_us(policy))
         if self.json:
             _print_json(policy, findings)
@@ -102,6 +103,7 @@ def _print_json(policy: Policy, findings: Findings) -> None:
 
 
 def _print_tables(policy: Policy, findings: Findings) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -109,7 +111,10 @@ def _print_tables(policy: Policy, findings: Findings) -> None:
 
     console = Console()
     for content in card_tables(policy.contract, policy.sha256):
-        table = Table(*content.header, title=content.title, title_justify="left")
+        table = Table(title=content.title, title_justify="left", box=box.SIMPLE)
+        for i, (head, *cells) in enumerate(zip(content.header, *content.rows, strict=True)):
+            narrow = i == 0 or max(map(len, cells), default=0) <= NARROW
+            table.add_column(head, overflow="fold", no_wrap=narrow)
         for row in content.rows:
             table.add_row(*row)
         console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -28,15 +29,16 @@ step = [
   { at_s = 0.0, mode = "stand" },
   { at_s = 2.5, mode = "policy" },
   { at_s = 3.0, velocity = [0.3, 0.0, 0.0] },
-  { at_s = 7.0, velocity = [0.0, 0.15, 0.0] },
-  { at_s = 11.0, velocity = [0.0, 0.0, 0.8] },
-  { at_s = 15.0, velocity = [0.0, 0.0, 0.0] },
-  { at_s = 17.0, velocity = [0.3, 0.0, 0.0] },
-  { at_s = 25.0, velocity = [0.0, 0.0, 0.0], rearm = true, mode = "limp" },
+  { at_s = 6.5, velocity = [0.0, 0.15, 0.0] },
+  { at_s = 10.0, velocity = [0.0, 0.0, 0.8] },
+  { at_s = 13.5, velocity = [0.0, 0.0, 0.0] },
+  { at_s = 15.0, velocity = [0.3, 0.0, 0.0] },
+  { at_s = 22.0, velocity = [0.0, 0.0, 0.0], rearm = true, mode = "stand" },
+  { at_s = 24.5, mode = "limp" },
 ]
 """
 
-PULL_AT_S, PLUG_AT_S = 20.0, 22.5
+PULL_AT_S, PLUG_AT_S = 17.5, 19.5
 """After the recording has begun: in the middle of walking, and well before the script re-arms."""
 
 AFTERWARDS_S = 0.3
@@ -69,9 +71,10 @@ class Demo:
         from robotrl.bench.folder import read_run
         from robotrl.bench.promises import demo_promises
 
+        _need("mujoco", "matplotlib", *(() if self.quick else ("torch", "onnx")))
         folder = _fresh(self.out)
         policy = POLICY if self.quick else _train(folder)
-        _robotrl("check", policy, "--robot", ROBOT)
+        _robotrl("check", policy, "--robot", ROBOT, "--json", quiet=True)
         _walk(folder, policy)
         _robotrl("report", str(folder))
         run = read_run(folder)
@@ -79,6 +82,17 @@ class Demo:
         _print_table(promises)
         print(f"\nthe whole story: {folder / 'report.html'}")
         return 0 if all(promise.kept for promise in promises) else 1
+
+
+def _need(*packages: str) -> None:
+    """See now, before anything is written, whether the commands will find what they import.
+
+    Raises:
+        ModuleNotFoundError: with the name of what is missing.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(name=package)
 
 
 def _fresh(folder: Path) -> Path:
@@ -114,7 +128,9 @@ def _walk(folder: Path, policy: str) -> None:
     _show("emulate", "--robot", ROBOT, "--truth", str(folder / "truth.npz"))
     with EmulatedRobot(ROBOT, folder / "truth.npz") as emulated:
         ports = [word for line, port in emulated.ports.items() for word in ("--port", f"{line}={port}")]
-        command = _show("run", policy, *ports, "--script", str(script), "--record", str(record), "--arm")
+        command = _show(
+            "run", policy, *ports, "--script", str(script), "--record", str(record), "--arm", "--realtime"
+        )
         with subprocess.Popen(command) as running:
             _pull_cable(emulated, record, running)
             code = running.wait()
@@ -141,13 +157,14 @@ def _pull_cable(emulated: EmulatedRobot, record: Path, running: subprocess.Popen
         emulated.send(command)
 
 
-def _robotrl(*arguments: str) -> None:
-    """Run one command as the user would.
+def _robotrl(*arguments: str, quiet: bool = False) -> None:
+    """Run one command as the user would; quiet leaves out what it prints.
 
     Raises:
         SystemExit: with the command's own exit code; it has said why.
     """
-    if code := subprocess.run(_show(*arguments), check=False).returncode:
+    stdout = subprocess.DEVNULL if quiet else None
+    if code := subprocess.run(_show(*arguments), stdout=stdout, check=False).returncode:
         raise SystemExit(code)
 
 
@@ -163,6 +180,6 @@ def _print_table(promises: list[Promise]) -> None:
 
     table = Table("", "measured", "at most", "", title="what happened", title_justify="left")
     for promise in promises:
-        verdict = "" if not promise.bound else "[green]kept[/]" if promise.kept else "[red]broken[/]"
+        verdict = "[red]broken[/]" if not promise.kept else "[green]kept[/]" if promise.bound else ""
         table.add_row(promise.what, promise.measured, promise.bound, verdict)
     Console().print(table)

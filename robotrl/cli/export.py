@@ -98,10 +98,13 @@ def _print(file: Path, report: ExportReport, *, as_json: bool) -> None:
 
         print(json.dumps(dataclasses.asdict(report) | {"file": str(file)}, indent=2))
         return
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("verification", "value", title=f"{file}", title_justify="left")
+    table = Table(title=str(file), title_justify="left", box=box.SIMPLE)
+    table.add_column("verification", no_wrap=True)
+    table.add_column("value", overflow="fold")
     for name, value in dataclasses.asdict(report).items():
         table.add_row(name, f"{value:.3g}" if isinstance(value, float) else str(value))
     Console().print(table)

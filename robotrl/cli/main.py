@@ -11,9 +11,11 @@ from typing import Annotated, Any, Protocol
 
 import tyro
 
+from robotrl.cli.bench import Bench
 from robotrl.cli.check import Check
 from robotrl.cli.demo import Demo
 from robotrl.cli.emulate import Emulate
+from robotrl.cli.eval import Eval
 from robotrl.cli.export import Export
 from robotrl.cli.replay import Replay
 from robotrl.cli.report import Report
@@ -36,12 +38,14 @@ class Command(Protocol):
 COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
     {
         "train": Train,
+        "eval": Eval,
         "export": Export,
         "check": Check,
         "run": Run,
         "emulate": Emulate,
         "replay": Replay,
         "report": Report,
+        "bench": Bench,
         "demo": Demo,
     }
 )

@@ -43,7 +43,7 @@ class Run:
     clock: Literal["real", "bus"] = "real"
     """bus: never sleep; for an emulator whose time advances with the traffic on its bus."""
     duration_s: float | None = None
-    """Lie down after this long. Without it: at the script's end, or at Ctrl-C."""
+    """Lie down after this long. Without it: when the script ends limp, or at Ctrl-C."""
     realtime: bool = False
     """Ask for SCHED_FIFO and locked memory."""
     json: bool = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +23,12 @@ _TURNAROUND_S = 50e-6
 """A servo's pause before its answer with Return Delay Time 0, as measured on real buses."""
 _TAIL = 1
 """Bytes read beyond the wanted ones when an answer to an earlier read may still be on its way."""
+_SILENT_READS = 3
+"""Reads without any answer after which a bus counts as dead."""
 _PATIENCE_S = 0.05
-"""Waits for the answer to a ping or a write, which may go to EEPROM; never used in a tick."""
+"""Waits for an answer outside the control loop; writes to EEPROM take their time."""
 _ATTEMPTS = 3
-"""Of pings and writes."""
+"""Of pings, writes and patient reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class DynamixelBus:
         self._spec = spec
         self._row = {id_: row for row, id_ in enumerate(self.ids)}
         self._tail = 0
-        self._silent = False
+        self._silent_reads = 0
 
     def ping(self, id_: int) -> int | None:
         """Return a servo's model number, or None when it does not answer."""
@@ -114,48 +115,64 @@ class DynamixelBus:
 
         The first try is a fast sync read where robot.toml allows it; retries ask those that are
         missing by plain sync read, where every servo's answer stands for itself. A bus from which
-        nothing at all came last time gets no retries, so that an unplugged cable costs little time.
+        nothing at all has come for three reads gets no retries: an unplugged cable costs little time.
         """
-        n = len(self.ids)
-        replies = Replies(np.zeros((n, size), np.uint8), np.zeros(n, np.uint8), np.zeros(n, np.bool_))
-        fast = self._spec.fast_sync_read
-        for _ in range(1 if self._silent else 1 + self._spec.retries_per_tick):
-            for packet in self._ask_all(address, size, replies.fresh, fast=fast):
-                self._store(packet, replies)
-            if replies.fresh.all():
-                break
-            self._tail = _TAIL - self._tail
-            fast = False
-        self._silent = not replies.fresh.any()
-        return replies
+        dead = self._silent_reads >= _SILENT_READS
+        retries = 0 if dead else self._spec.retries_per_tick
+        return self._read(address, size, retries, self._spec.reply_timeout_s)
 
     def read_register(self, register: Register) -> Replies:
         """Read one register of every servo; see `sync_read`."""
         return self.sync_read(register.address, register.size)
 
-    def _store(self, packet: StatusPacket, replies: Replies) -> None:
-        row = self._row[packet.id]
-        replies.data[row] = np.frombuffer(packet.params, np.uint8)[: replies.data.shape[1]]
-        replies.error[row] = packet.error
-        replies.fresh[row] = True
+    def read_patiently(self, register: Register) -> Replies:
+        """Read one register of every servo outside the control loop: no answer is given up early."""
+        for _ in range(_ATTEMPTS):
+            replies = self._read(register.address, register.size, 1, _PATIENCE_S)
+            if replies.fresh.all():
+                break
+        return replies
 
-    def _ask_all(
-        self, address: int, size: int, fresh: NDArray[np.bool_], *, fast: bool
-    ) -> list[StatusPacket]:
-        """One sync read of the servos that are not fresh: the valid answers to exactly this request."""
-        size += self._tail
-        ids = [id_ for id_, done in zip(self.ids, fresh, strict=True) if not done]
-        answer = _FastAnswer(ids, size) if fast else _PlainAnswer(ids, size)
-        self._send(dxl.sync_read(address, size, ids, fast=fast))
-        deadline_s = self._deadline_s(14 + len(ids) + answer.expected_bytes, len(ids))
-        while not answer.complete and (chunk := self._port.read(deadline_s)):
-            answer.feed(chunk)
-        return answer.finish()
+    def _read(self, address: int, size: int, retries: int, timeout_s: float) -> Replies:
+        """Ask until every servo has answered or the retries are used up."""
+        answers = _Answers(self.ids, size + self._tail)
+        fast = self._spec.fast_sync_read
+        self._port.drain()
+        for attempt in range(1 + retries):
+            self._ask(answers, address, timeout_s, fast=fast and attempt == 0)
+            if not answers.missing:
+                break
+        if answers.missing or attempt > 0:
+            self._tail = _TAIL - self._tail  # what is still to come must not answer the next read
+        self._silent_reads = 0 if answers.packets else self._silent_reads + 1
+        return self._replies(answers.packets, size)
+
+    def _ask(self, answers: _Answers, address: int, timeout_s: float, *, fast: bool) -> None:
+        """One request to those missing; returns when all are there or the time is over."""
+        ids = list(answers.missing)
+        request = dxl.sync_read(address, answers.size, ids, fast=fast)
+        wire_s = (len(request) + answers.expect(fast=fast)) * _BITS_PER_BYTE / self._spec.baud_bd
+        self._port.write(request)
+        deadline_s = time.monotonic() + wire_s + len(ids) * _TURNAROUND_S + timeout_s
+        while answers.missing and (chunk := self._port.read(deadline_s)):
+            answers.feed(chunk)
+        answers.look()
+
+    def _replies(self, packets: list[StatusPacket], size: int) -> Replies:
+        n = len(self.ids)
+        replies = Replies(np.zeros((n, size), np.uint8), np.zeros(n, np.uint8), np.zeros(n, np.bool_))
+        for packet in packets:
+            row = self._row[packet.id]
+            replies.data[row] = np.frombuffer(packet.params, np.uint8)[:size]
+            replies.error[row] = packet.error
+            replies.fresh[row] = True
+        return replies
 
     def _ask_one(self, request: bytes, id_: int, size: int) -> StatusPacket | None:
         """Send to one servo; return its answer of `size` parameters, or a refusal, or None."""
         parser = dxl.PacketParser()
-        self._send(request)
+        self._port.drain()
+        self._port.write(request)
         deadline_s = time.monotonic() + _PATIENCE_S
         while chunk := self._port.read(deadline_s):
             for packet in parser.feed(chunk):
@@ -163,77 +180,54 @@ class DynamixelBus:
                     return packet
         return None
 
-    def _send(self, request: bytes) -> None:
-        self._port.drain()
-        self._port.write(request)
 
-    def _deadline_s(self, wire_bytes: int, servos: int) -> float:
-        wire_s = wire_bytes * _BITS_PER_BYTE / self._spec.baud_bd
-        return time.monotonic() + wire_s + servos * _TURNAROUND_S + self._spec.reply_timeout_s
+class _Answers:
+    """Gathers the answers to one read and its retries from all bytes that have come since.
 
-
-class _PlainAnswer:
-    """Collects one status packet per servo, in any order, between echoes and noise."""
+    An answer to the first try that arrives during a retry is as good as the retry's.
+    """
 
     def __init__(self, ids: Sequence[int], size: int) -> None:
-        self.expected_bytes = len(ids) * (dxl.STATUS_OVERHEAD + size)
-        self._parser = dxl.PacketParser()
-        self._waiting = set(ids)
-        self._size = size
-        self._packets: list[StatusPacket] = []
+        self.size = size
+        self.missing = list(ids)
+        self.packets: list[StatusPacket] = []
+        self._received = b""
+        self._fast_ids: list[int] = []
+        self._plain_from: int | None = None
+        self._enough = 0
 
-    @property
-    def complete(self) -> bool:
-        return not self._waiting
-
-    def feed(self, chunk: bytes) -> None:
-        for packet in self._parser.feed(chunk):
-            if self._belongs(packet):
-                self._waiting.discard(packet.id)
-                self._packets.append(packet)
-
-    def _belongs(self, packet: dxl.Packet) -> TypeGuard[StatusPacket]:
-        return (
-            isinstance(packet, StatusPacket)
-            and packet.id in self._waiting
-            and packet.fault == Fault.NONE
-            and len(packet.params) == self._size
-        )
-
-    def finish(self) -> list[StatusPacket]:
-        return self._packets
-
-
-class _FastAnswer:
-    """Collects the one frame of a fast sync read; a broken frame keeps its sound beginning."""
-
-    def __init__(self, ids: Sequence[int], size: int) -> None:
-        self.expected_bytes = dxl.FAST_HEADER + len(ids) * (dxl.FAST_BLOCK_OVERHEAD + size)
-        self._ids = ids
-        self._size = size
-        self._buffer = b""
-        self._blocks: list[StatusPacket] = []
-
-    @property
-    def complete(self) -> bool:
-        return len(self._blocks) == len(self._ids)
+    def expect(self, *, fast: bool) -> int:
+        """Note that those missing are being asked; return the bytes of their whole answer."""
+        count = len(self.missing)
+        if fast:
+            self._fast_ids = list(self.missing)
+            expected = dxl.FAST_HEADER + count * (dxl.FAST_BLOCK_OVERHEAD + self.size)
+        else:
+            self._plain_from = len(self._received)
+            expected = count * (dxl.STATUS_OVERHEAD + self.size)
+        self._enough = 0 if self._received or self._enough else expected
+        return expected
 
     def feed(self, chunk: bytes) -> None:
-        self._buffer += chunk
-        if len(self._buffer) >= self.expected_bytes:
-            self._decode()
+        """Take bytes in; the answer to a first try is looked for when it can be complete."""
+        self._received += chunk
+        if len(self._received) >= self._enough:
+            self.look()
 
-    def _decode(self) -> None:
-        self._blocks = dxl.decode_fast_reply(self._buffer, len(self._ids), self._size)
+    def look(self) -> None:
+        """Find what has come: a fast frame, its sound beginning, status packets in any order."""
+        if self._fast_ids:
+            blocks = dxl.decode_fast_reply(self._received, len(self._fast_ids), self.size)
+            self._take([b for id_, b in zip(self._fast_ids, blocks, strict=False) if b.id == id_])
+        if self._plain_from is not None:
+            packets = dxl.PacketParser().feed(self._received[self._plain_from :])
+            self._take([p for p in packets if isinstance(p, StatusPacket)])
 
-    def finish(self) -> list[StatusPacket]:
-        if not self.complete:
-            self._decode()
-        return [
-            block
-            for id_, block in zip(self._ids, self._blocks, strict=False)
-            if block.id == id_ and block.fault == Fault.NONE
-        ]
+    def _take(self, packets: list[StatusPacket]) -> None:
+        for packet in packets:
+            if packet.id in self.missing and packet.fault == Fault.NONE and len(packet.params) == self.size:
+                self.missing.remove(packet.id)
+                self.packets.append(packet)
 
 
 def _check_range(register: Register, values: Ints, ids: Sequence[int]) -> None:

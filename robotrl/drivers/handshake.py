@@ -15,7 +15,6 @@ from robotrl.drivers.xseries import HardwareError, Register
 from robotrl.errors import DeviceError
 from robotrl.spec.robot import JointSpec, RobotSpec
 
-_ATTEMPTS = 3
 _SHUTDOWN_ON = HardwareError.OVERLOAD | HardwareError.ELECTRICAL_SHOCK | HardwareError.OVERHEATING
 """Factory value of Shutdown (63)."""
 
@@ -129,10 +128,9 @@ class Handshake:
 
     def _read(self, register: Register) -> Ints:
         """(n,) values of the register."""
-        for _ in range(_ATTEMPTS):
-            replies = self._bus.read_register(register)
-            if replies.fresh.all():
-                return replies.values(register)
+        replies = self._bus.read_patiently(register)
+        if replies.fresh.all():
+            return replies.values(register)
         silent = [j for j, fresh in zip(self._joints, replies.fresh, strict=True) if not fresh]
         raise DeviceError(
             f"{self._place}: {', '.join(map(_called, silent))} did not answer a read of "

@@ -124,11 +124,6 @@ class Machine:
             due.append(heapq.heappop(self.outbox))
         return due
 
-    def push(self, velocity_m_s: tuple[float, float], time_s: float) -> None:
-        """Shove the trunk: add a world-frame velocity, m/s."""
-        self.plant.push(velocity_m_s)
-        self.events.append(Event(f"push {velocity_m_s[0]:g} {velocity_m_s[1]:g}", time_s))
-
     def _step_to(self, time_s: float) -> None:
         while self._step * STEP_S <= time_s + _ROUNDING_S:
             self._advance(self._step * STEP_S)
@@ -153,7 +148,9 @@ class Machine:
 
     def _scripted(self, time_s: float) -> None:
         while self._pushes and self._pushes[0].at_s <= time_s + _ROUNDING_S:
-            self.push(self._pushes.pop(0).velocity_m_s, time_s)
+            x, y = self._pushes.pop(0).velocity_m_s
+            self.plant.push((x, y))
+            self.events.append(Event(f"push {x:g} {y:g}", time_s))
         for cut in self._script.cut:
             out = self.cables[cut.line].cut(time_s)
             if out != self._cut[cut.line]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robotrl.spec.robot import RobotSpec, ServoType
+from robotrl.spec.robot import ServoType
 
 Floats = NDArray[np.float64]
 
@@ -76,8 +76,3 @@ def warmed_c(temperature_c: Floats, heat_w: Floats, duration_s: float) -> Floats
 def battery_v(motor_supply_a: float) -> float:
     """Return the voltage at the servos while the motors draw a current; braking charges nothing."""
     return BATTERY_OPEN_V - BATTERY_OHM * (STANDING_LOAD_A + max(0.0, motor_supply_a))
-
-
-def servos_on(robot: RobotSpec, bus: str) -> list[int]:
-    """Return the spec indices of the joints on one bus, in spec order."""
-    return [i for i, joint in enumerate(robot.joint) if joint.bus == bus]

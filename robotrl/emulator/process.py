@@ -19,7 +19,8 @@ from robotrl.emulator.wire import PacketFramer, PseudoTerminal
 from robotrl.errors import ProtocolError
 
 _IDLE_WAIT_S = 0.2
-_IDLE_LAG_S = 0.02
+_LONGEST_BATCH_S = 0.02
+"""Physics never falls further behind than this while nothing happens on the lines."""
 
 
 class Clock(Protocol):
@@ -64,7 +65,7 @@ class WallClock:
 
     def wait_s(self) -> float:
         """Until the next reply, arrival or IMU sample is due."""
-        return min(max(0.0, self._machine.pending_s() - self.now_s()), _IDLE_LAG_S)
+        return min(max(0.0, self._machine.pending_s() - self.now_s()), _LONGEST_BATCH_S)
 
 
 class BusClock:
@@ -231,8 +232,7 @@ class Emulator:
             case ["plug", line] if line in self._ports:
                 self._machine.cables[line].plug()
             case ["push", vx, vy] if _is_number(vx) and _is_number(vy):
-                self._machine.push((float(vx), float(vy)), now_s)
-                return
+                self._machine.plant.push((float(vx), float(vy)))
             case _:
                 self._tell("not understood: " + " ".join(words), now_s)
                 return

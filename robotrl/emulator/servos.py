@@ -16,7 +16,7 @@ from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Code, Fault, InstructionPacket, StatusPacket
 from robotrl.emulator.control_table import ControlTables
-from robotrl.emulator.motor import AMBIENT_C, BATTERY_OPEN_V, Motors, servos_on, warmed_c
+from robotrl.emulator.motor import AMBIENT_C, BATTERY_OPEN_V, Motors, warmed_c
 from robotrl.emulator.plant import STEP_S
 from robotrl.errors import ProtocolError
 from robotrl.spec.robot import RobotSpec
@@ -78,7 +78,7 @@ class ServoBus:
     """
 
     def __init__(self, robot: RobotSpec, bus: str, joint_pos_rad: Floats) -> None:
-        self.index = np.array(servos_on(robot, bus))
+        self.index = np.array([i for i, joint in enumerate(robot.joint) if joint.bus == bus])
         joints = [robot.joint[i] for i in self.index]
         types = [robot.servo_of(joint) for joint in joints]
         self.ids = [joint.id for joint in joints]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import errno
 import fcntl
 import os
 import termios
@@ -22,7 +21,7 @@ BITS_PER_BYTE = 10
 
 _READ_SIZE = 4096
 _TTY_BUFFER = 4000
-_DELIVERY_LIMIT_S = 0.05
+_DELIVERY_LIMIT_S = 0.5
 
 
 def wire_time_s(byte_count: int, baud_bd: int) -> float:
@@ -40,7 +39,6 @@ class Cable:
     """
 
     def __init__(self, line: str, script: FaultScript, rng: np.random.Generator) -> None:
-        self.line = line
         self._cuts: tuple[Cut, ...] = tuple(c for c in script.cut if c.line == line)
         self._noise: tuple[Noise, ...] = tuple(n for n in script.noise if n.line == line)
         self._rng = rng
@@ -141,12 +139,8 @@ class PseudoTerminal:
 
     def close(self) -> None:
         """Take the port away; a host that still holds it reads an I/O error."""
-        for fd in (self.fd, self._slave):
-            try:
-                os.close(fd)
-            except OSError as error:
-                if error.errno != errno.EBADF:
-                    raise
+        os.close(self.fd)
+        os.close(self._slave)
 
 
 class PacketFramer:

@@ -47,8 +47,8 @@ def card_tables(contract: PolicyContract, sha256: str) -> list[CardTable]:
             "Channels in", ("channel", "shape", "unit", "frame", "source", "seen"), _channels(contract)
         ),
         CardTable(
-            "Joints out",
-            ("joint", "default rad", "limits rad", "targets seen rad", "stiffness N m/rad", "servo"),
+            "Joints out (rad; stiffness N m/rad)",
+            ("joint", "default", "limits", "targets seen", "stiffness", "servo"),
             _joints(contract),
         ),
         CardTable("Memory", ("memory", "values"), _memory(contract)),
@@ -80,7 +80,7 @@ def _channels(contract: PolicyContract) -> tuple[tuple[str, ...], ...]:
             c.unit,
             c.frame,
             c.source,
-            f"{min(c.low):.3g} to {max(c.high):.3g}",
+            _range(min(c.low), max(c.high)),
         )
         for c in contract.channels
     )
@@ -91,8 +91,8 @@ def _joints(contract: PolicyContract) -> tuple[tuple[str, ...], ...]:
         (
             j.name,
             f"{j.default_rad:g}",
-            f"{j.position_min_rad:g} to {j.position_max_rad:g}",
-            f"{j.target_min_rad:.2f} to {j.target_max_rad:.2f}",
+            _range(j.position_min_rad, j.position_max_rad),
+            _range(j.target_min_rad, j.target_max_rad),
             f"{j.stiffness_nm_rad:.3g}",
             j.servo,
         )
@@ -106,6 +106,10 @@ def _memory(contract: PolicyContract) -> tuple[tuple[str, str], ...]:
 
 def _numbers(figures: Iterable[tuple[str, float]]) -> Iterable[tuple[str, str]]:
     return ((name, f"{value:.4g}") for name, value in figures)
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.3g}..{high:.3g}"
 
 
 def _list(values: Iterable[float]) -> str:

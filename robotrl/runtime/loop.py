@@ -108,7 +108,7 @@ class Loop:
         start_s = self._clock.now_s()
         while not signals.stop and (elapsed_s := self._clock.now_s() - start_s) < duration_s:
             self._tick(self._operator.poll(elapsed_s), wake)
-            if self._operator.finished() and self._modes.mode is Mode.LIMP:
+            if self._operator.finished() and self._modes.mode is not Mode.PARK:
                 return
             wake = pacer.wait()
 

@@ -35,7 +35,7 @@ class Operator(Protocol):
         ...
 
     def finished(self) -> bool:
-        """Return whether nothing more will be asked for."""
+        """Return whether the last wish was to be limp, with none to follow."""
         ...
 
 
@@ -77,6 +77,7 @@ class Script:
         self._left = list(steps)
         self.clipped = [s for s in self._left if s.velocity and not np.array_equal(self._clip(s), s.velocity)]
         self.velocity_command = frozen(np.zeros(VELOCITY_SIZE))
+        self._mode = ""
 
     def poll(self, elapsed_s: float) -> list[Event]:
         """Return the events of every step that is due."""
@@ -84,14 +85,16 @@ class Script:
         while self._left and self._left[0].at_s <= elapsed_s:
             step = self._left.pop(0)
             events += [Event.REARM] * step.rearm
-            events += [] if step.mode == "keep" else [Event(step.mode)]
+            if step.mode != "keep":
+                events.append(Event(step.mode))
+                self._mode = step.mode
             if step.velocity:
                 self.velocity_command = self._clip(step)
         return events
 
     def finished(self) -> bool:
-        """Return whether every step is done."""
-        return not self._left
+        """Return whether every step is done and the last mode was limp."""
+        return not self._left and self._mode == "limp"
 
     def _clip(self, step: Step) -> Floats:
         return frozen(np.clip(step.velocity, self._low, self._high))

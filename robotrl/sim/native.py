@@ -27,7 +27,7 @@ class NativeWorlds:
         # Derived fields are read-only arrays; torch only ever reads them.
         self._force = _read_only(self._batch.bind("actuator_force"))
         self._sensors = _read_only(self._batch.bind("sensordata"))
-        self._columns: dict[tuple[str, ...], Tensor] = {}
+        self._columns: dict[tuple[str, ...], Tensor | slice] = {}
         self._fields: dict[str, Tensor] = {}
         self._batch.forward()
         self._refresh()
@@ -56,6 +56,8 @@ class NativeWorlds:
         columns = self._columns.get(names)
         if columns is None:
             columns = self._columns[names] = self._find_columns(names)
+        if isinstance(columns, slice):  # neighbours in the model: a view costs nothing
+            return self._sensors32[:, columns].view(self.num, len(names), -1)
         return self._sensors32[:, columns]
 
     def step(self, targets: Tensor) -> None:
@@ -96,7 +98,7 @@ class NativeWorlds:
         self._qpos32, self._qvel32 = self._qpos.float(), self._qvel.float()
         self._force32, self._sensors32 = self._force.float(), self._sensors.float()
 
-    def _find_columns(self, names: tuple[str, ...]) -> Tensor:
+    def _find_columns(self, names: tuple[str, ...]) -> Tensor | slice:
         ids = [mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SENSOR, name) for name in names]
         missing = [name for name, i in zip(names, ids, strict=True) if i < 0]
         if missing:
@@ -105,7 +107,10 @@ class NativeWorlds:
         if len(sizes) != 1:
             raise SimulationError(f"sensors {', '.join(names)} differ in size: {sorted(sizes)}")
         size = sizes.pop()
-        return torch.tensor([[int(self.model.sensor_adr[i]) + k for k in range(size)] for i in ids])
+        first = [int(self.model.sensor_adr[i]) for i in ids]
+        if first == list(range(first[0], first[0] + size * len(ids), size)):
+            return slice(first[0], first[-1] + size)
+        return torch.tensor([[start + k for k in range(size)] for start in first])
 
 
 def _read_only(array: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ import math
 import tomllib
 import typing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -80,7 +81,7 @@ def read_record(cls: type[T], table: object, *, file: Path, key: str = "") -> T:
         ConfigError: an unknown, missing, ill-typed or out-of-range entry; names file, key, value
             and the allowed set.
     """
-    fields = _schema(cls)
+    fields = _schema(cls)  # type: ignore[arg-type]  # a class is hashable, mypy thinks not
     if not isinstance(table, dict):
         allowed = f"a table of {', '.join(sorted(fields))}"
         raise ConfigError("must be a table", file=file, key=key or None, value=table, allowed=allowed)
@@ -96,6 +97,7 @@ def read_record(cls: type[T], table: object, *, file: Path, key: str = "") -> T:
     return cls(**values)
 
 
+@cache
 def _schema(cls: type[Any]) -> dict[str, tuple[Any, bool]]:
     """Field name -> (annotation, whether it must be given)."""
     hints = typing.get_type_hints(cls, include_extras=True)

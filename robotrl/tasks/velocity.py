@@ -149,16 +149,17 @@ def velocity_task(robot: RobotSpec, params: VelocityParams, foot_radius_m: float
             "must weigh every reward term", key="velocity.reward", value=wrong, allowed=sorted(terms)
         )
     default = torch.tensor(robot.default_rad, dtype=torch.float32)
+    phase_offset = torch.tensor(PHASE_OFFSET)
+    back_emf = robot.servo_of(robot.joint[0]).back_emf_nm_s_rad
 
     def measure(
         view: WorldView, command: Tensor, action: Tensor, last_action: Tensor, memory: Mapping[str, Tensor]
     ) -> VelocityStep:
         quat, qvel = view.qpos[:, 3:7], view.qvel
         moving = is_moving(command, params.moving_threshold)
-        clock = torch.sin(2 * math.pi * (memory["gait_phase"] + torch.tensor(PHASE_OFFSET)))
+        clock = torch.sin(2 * math.pi * (memory["gait_phase"] + phase_offset))
         foot_pos = view.sensor(*(f"{leg}_foot_pos" for leg in LEGS))
         foot_vel = view.sensor(*(f"{leg}_foot_vel" for leg in LEGS))
-        back_emf = robot.servo_of(robot.joint[0]).back_emf_nm_s_rad
         return VelocityStep(
             command=command,
             moving=moving,

@@ -25,11 +25,11 @@ EVENTS = (
 
 
 def flight() -> Flight:
-    """500 ticks; the gate holds from the second tick after the pull."""
+    """500 ticks; from the first tick after the pull nothing is measured, from the second the gate holds."""
     stamp = START_S + 0.02 * np.arange(500, dtype=np.float64)
     count = stamp.size
-    walking = (stamp >= WALK_S) & (stamp < PULL_S + 0.02)
-    held = stamp >= PULL_S + 0.02
+    walking = (stamp >= WALK_S) & (stamp < PULL_S + 0.039)
+    missed, held = stamp >= PULL_S + 0.019, stamp >= PULL_S + 0.039
     command = np.zeros((count, 3))
     command[walking, 0] = SPEED_M_S
     position = np.zeros((count, len(JOINTS)))
@@ -39,7 +39,7 @@ def flight() -> Flight:
         stamp_s=stamp,
         joint_pos_rad=position,
         joint_target_rad=position + 0.01,
-        joint_age_s=np.where(held, stamp - PULL_S, 0.002),
+        joint_age_s=np.where(missed, stamp - PULL_S, 0.002),
         velocity_command=command,
         mode=tuple(np.where(held, "HOLD", np.where(walking, "POLICY", "STAND")).tolist()),
         level=tuple(np.where(held, "HOLD", "NONE").tolist()),

@@ -11,7 +11,7 @@ import pytest
 
 from robotrl.bench.facts import cable_facts, loop_facts, walk_facts
 from robotrl.bench.flight import Event, longest, read_truth, smooth_velocity, steady
-from robotrl.bench.gait import stride
+from robotrl.bench.gait import postures, stride
 from robotrl.errors import RecordingError
 from tests.bench.recorded import EVENTS, PULL_S, START_S, WALK_S, flight, truth
 
@@ -25,6 +25,28 @@ def test_errors_are_means_of_instantaneous_differences_while_the_policy_drives()
 
 def test_swing_height_is_the_median_peak() -> None:
     assert walk_facts(flight(), truth()).swing_clearance_mm == pytest.approx(30.0, abs=0.5)
+
+
+def test_a_bounce_is_no_swing() -> None:
+    bounced = truth()
+    for stamp in np.arange(WALK_S + 0.1, WALK_S + 3.9, 0.25):  # each foot stands for a quarter second
+        bounced.foot_touch_n[np.searchsorted(bounced.stamp_s, stamp), :] = 0.0
+    assert walk_facts(flight(), bounced).swing_clearance_mm == pytest.approx(30.0, abs=0.5)
+
+
+def test_postures_are_turned_along_x_and_keep_their_shape() -> None:
+    turned = truth()
+    yaw = 0.5 * np.pi + 0.1 * turned.stamp_s
+    turned.qpos[:, 3], turned.qpos[:, 6] = np.cos(yaw / 2), np.sin(yaw / 2)
+    turned.qpos[:, 0], turned.qpos[:, 1] = np.sin(0.1), turned.stamp_s
+    stamps = np.array([WALK_S, WALK_S + 1.0])
+    first, second = postures(turned, stamps)
+    assert first[:2] == pytest.approx([0.0, 0.0])
+    assert first[3:7] == pytest.approx([1.0, 0.0, 0.0, 0.0])
+    assert second[3:7] == pytest.approx([np.cos(0.05), 0.0, 0.0, np.sin(0.05)])
+    heading = 0.5 * np.pi + 0.1 * WALK_S
+    assert second[:2] == pytest.approx([np.sin(heading), np.cos(heading)])
+    assert second[2] == pytest.approx(0.17)
 
 
 def test_a_knee_on_the_ground_while_walking_is_seen_and_not_while_standing() -> None:
@@ -56,7 +78,8 @@ def test_limiting_counts_steady_walking_only() -> None:
 def test_the_pulled_cable_is_followed_to_the_re_arm() -> None:
     cable = cable_facts(flight(), truth(), EVENTS)
     assert cable is not None
-    assert cable.noticed_ms == pytest.approx(20.0, abs=0.01)
+    assert cable.noticed_ms == pytest.approx(26.0, abs=0.01)
+    assert cable.reacted_ms == pytest.approx(46.0, abs=0.01)
     assert cable.reaction == "hold"
     assert cable.servos_stopped_ms == pytest.approx(110.0, abs=0.01)
     assert cable.moved_after_plug_rad == pytest.approx(0.002)
@@ -75,6 +98,13 @@ def test_servos_that_never_stop_are_no_number() -> None:
     assert cable is not None
     assert math.isnan(cable.servos_stopped_ms)
     assert math.isnan(cable.moved_after_plug_rad)
+
+
+def test_a_robot_that_had_already_stopped_proves_nothing_about_the_cable() -> None:
+    cable = cable_facts(flight(), truth(), [Event(PULL_S + 1.0, "unplug legs")])
+    assert cable is not None
+    assert math.isnan(cable.noticed_ms)
+    assert math.isnan(cable.reacted_ms)
 
 
 def test_no_pulled_cable_no_facts() -> None:

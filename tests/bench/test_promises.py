@@ -31,11 +31,13 @@ def test_a_good_run_keeps_every_promise() -> None:
 @pytest.mark.parametrize(
     ("cable", "what"),
     [
-        (CableFacts(40.1, "hold", 100.0, 0.0), "the gate goes to"),
-        (CableFacts(math.nan, "hold", 100.0, 0.0), "the gate goes to"),
-        (CableFacts(30.0, "hold", 120.1, 0.0), "all servos stop"),
-        (CableFacts(30.0, "hold", math.nan, 0.0), "all servos stop"),
-        (CableFacts(30.0, "hold", 100.0, 0.021), "motion before re-arm"),
+        (CableFacts(40.1, "hold", 50.0, 100.0, 0.0), "the loop knows"),
+        (CableFacts(math.nan, "hold", 50.0, 100.0, 0.0), "the loop knows"),
+        (CableFacts(30.0, "hold", 70.1, 100.0, 0.0), "the gate has gone to hold"),
+        (CableFacts(30.0, "nothing", math.nan, 100.0, 0.0), "the gate has gone to nothing"),
+        (CableFacts(30.0, "hold", 50.0, 120.1, 0.0), "all servos stop"),
+        (CableFacts(30.0, "hold", 50.0, math.nan, 0.0), "all servos stop"),
+        (CableFacts(30.0, "hold", 50.0, 100.0, 0.021), "motion before re-arm"),
     ],
 )
 def test_a_bound_that_is_exceeded_or_not_measured_is_broken(cable: CableFacts, what: str) -> None:
@@ -45,6 +47,12 @@ def test_a_bound_that_is_exceeded_or_not_measured_is_broken(cable: CableFacts, w
 
 def test_a_run_without_walking_or_pulled_cable_is_no_good_run() -> None:
     assert len(_broken(dataclasses.replace(_facts(), walk=None, cable=None))) == 2
+
+
+def test_a_robot_that_never_walked_steadily_is_no_good_run() -> None:
+    facts = _facts()
+    idle = dataclasses.replace(facts, loop=dataclasses.replace(facts.loop, limiting_percent=math.nan))
+    assert _broken(idle) == ["gate limiting in steady walking"]
 
 
 def test_a_fall_is_a_broken_promise() -> None:

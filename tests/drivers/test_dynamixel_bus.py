@@ -135,13 +135,15 @@ def test_a_retry_asks_only_those_missing_and_by_plain_sync_read() -> None:
     assert (second.code, split_span(second.params)[2]) == (Code.SYNC_READ, bytes((13, 12)))
 
 
-def test_a_silent_bus_gets_no_retries_until_it_speaks_again() -> None:
-    port, bus = make(retries=3)
-    port.silence(4 + 1)
-    positions(bus)
-    assert len(port.sent) == 4
-    positions(bus)
-    assert len(port.sent) == 5
+def test_a_dead_bus_gets_no_retries_until_it_speaks_again() -> None:
+    port, bus = make(retries=2)
+    port.silence(3 * 3 + 2)
+    asked = []
+    for _ in range(5):
+        positions(bus)
+        asked.append(len(port.sent))
+        port.sent.clear()
+    assert asked == [3, 3, 3, 1, 1]
     assert positions(bus) == ALL
     port.silence(1)
     assert positions(bus) == ALL
@@ -162,11 +164,28 @@ def test_an_answer_that_comes_a_tick_late_is_dropped(fast: bool) -> None:
 
 
 @BOTH
-def test_the_late_answer_to_a_first_try_does_not_answer_the_retry(fast: bool) -> None:
+def test_the_late_answer_to_a_first_try_serves_its_own_read_and_no_other(fast: bool) -> None:
     port, bus = make(fast=fast, retries=1)
     port.hold_back()
-    port.silence(1)
+    port.hold_back()  # the retry's own answer comes even later
+    assert positions(bus) == ALL
+    for servo in port.servos.values():
+        servo[x.PRESENT_POSITION] = 7
+    port.silence(2)  # only the retry's answer from before
     assert positions(bus) == [None] * 3
+
+
+@BOTH
+def test_the_halves_of_an_answer_may_come_on_both_sides_of_a_retry(fast: bool) -> None:
+    port, bus = make(fast=fast, retries=1)
+    rest: list[bytes] = []
+
+    def cut(reply: bytes) -> bytes:
+        rest.append(reply[21:])
+        return reply[:21]
+
+    port.faults = [cut, lambda reply: rest[0] + reply]
+    assert positions(bus) == ALL
 
 
 def test_bytes_left_over_from_before_are_thrown_away() -> None:

@@ -25,10 +25,8 @@ def quad12() -> RobotSpec:
 def many_servos(count: int, baud_bd: int) -> RobotSpec:
     """A robot with `count` servos, ids 1 to count, on one bus of that speed."""
     robot = quad12()
-    joints = tuple(
-        dataclasses.replace(robot.joint[0], name=f"joint{i}", id=i) for i in range(1, count + 1)
-    )
-    bus = dataclasses.replace(robot.bus[BUS], baud_bd=baud_bd)
+    joints = tuple(dataclasses.replace(robot.joint[0], name=f"joint{i}", id=i) for i in range(1, count + 1))
+    bus = dataclasses.replace(robot.bus[BUS], baud_bd=baud_bd)  # type: ignore[arg-type]
     return dataclasses.replace(robot, joint=joints, bus={BUS: bus})
 
 

@@ -168,7 +168,9 @@ def test_a_scripted_push_moves_the_trunk_at_its_time() -> None:
     assert abs(robot.plant.data.qvel[1]) < 0.05
     robot.run_until(0.1)
     assert robot.plant.data.qvel[1] > 0.3
-    assert [(e.name, e.time_s) for e in robot.events] == [("push 0 0.8", pytest.approx(0.1))]
+    (event,) = robot.events
+    assert event.name == "push 0 0.8"
+    assert event.time_s == pytest.approx(0.1)
 
 
 def test_the_truth_is_logged_a_hundred_times_a_second() -> None:
@@ -179,16 +181,16 @@ def test_the_truth_is_logged_a_hundred_times_a_second() -> None:
 
 
 def life(seed: int) -> list[tuple[float, str, bytes]]:
-    """A second of traffic through noise, a cut and a push."""
+    """Traffic through noise, a cut and a push."""
     script = FaultScript(
-        cut=(Cut("legs", 0.5, 0.6),),
-        noise=(Noise("legs", 0.1, 0.4, 0.2, 0.2), Noise("imu", 0.1, 0.4, 0.2, 0.2)),
-        push=(Push(0.7, (0.2, 0.1)),),
+        cut=(Cut("legs", 0.3, 0.35),),
+        noise=(Noise("legs", 0.1, 0.3, 0.2, 0.2), Noise("imu", 0.1, 0.3, 0.2, 0.2)),
+        push=(Push(0.4, (0.2, 0.1)),),
     )
     robot = machine(script, seed)
     stand_up(robot, 0.0)
     seen = []
-    for tick in range(2, 50):
+    for tick in range(2, 25):
         robot.run_until(0.02 * tick)
         robot.transmit("legs", READ, 0.02 * tick)
         robot.run_until(0.02 * tick + 0.01)

@@ -23,12 +23,12 @@ def test_the_same_file_gives_the_same_card_wherever_it_lies(tmp_path: Path) -> N
 def test_the_card_shows_inputs_outputs_limits_provenance_and_scores() -> None:
     card = card_of(sample.exported()[0])
     lines = card.splitlines()
-    assert "| joint_vel | 12 | rad/s | joint | joints | -0.998 to 0.997 |" in lines
+    assert "| joint_vel | 12 | rad/s | joint | joints | -0.998..0.997 |" in lines
     assert "| error_vx_m_s | 0.3 |" in lines
     assert "| control rate | 50 Hz |" in lines
     assert "| trained for | 1,000,000 steps, seed 7 |" in lines
     assert "| git commit | 0123abc |" in lines
-    assert any(line.startswith("| FR_knee | -1.2 | -2.4 to -0.1 |") for line in lines)
+    assert any(line.startswith("| FR_knee | -1.2 | -2.4..-0.1 |") for line in lines)
     assert any(sample.exported()[1].sha256 in line for line in lines)
     assert '```toml\n[task]\nname = "velocity"\n```' in card
 

@@ -35,8 +35,9 @@ def with_weight(delta: float) -> PolicyGraph:
     return PolicyGraph(sample.interface(), actor, 12)
 
 
-def traced(graph: PolicyGraph) -> Trace:
-    return trace(graph, sample.recorded(), TRACE_TICKS)
+def answers_of(graph: PolicyGraph) -> Trace:
+    """What another network answers to the inputs of the sample's trace."""
+    return Trace(sample.run().inputs, evaluate(graph, sample.run().inputs))
 
 
 def test_the_report_says_how_well_the_file_equals_the_network() -> None:
@@ -69,7 +70,7 @@ def test_the_trace_carries_memory_from_its_initial_value() -> None:
 def test_one_wrong_weight_is_caught(data: bytes, contract: PolicyContract, delta: float) -> None:
     wrong = with_weight(delta)
     with pytest.raises(VerificationError, match=r"file and network differ by .* units of action"):
-        verify(data, wrong, contract, traced(wrong))
+        verify(data, wrong, contract, answers_of(wrong))
 
 
 def test_a_normaliser_that_went_on_learning_is_caught(data: bytes, contract: PolicyContract) -> None:
@@ -77,7 +78,7 @@ def test_a_normaliser_that_went_on_learning_is_caught(data: bytes, contract: Pol
     actor.norm.mean += 0.01
     later = PolicyGraph(sample.interface(), actor, 12)
     with pytest.raises(VerificationError):
-        verify(data, later, contract, traced(later))
+        verify(data, later, contract, answers_of(later))
 
 
 def test_a_wrong_memory_update_is_caught(data: bytes, contract: PolicyContract) -> None:
@@ -87,7 +88,7 @@ def test_a_wrong_memory_update_is_caught(data: bytes, contract: PolicyContract) 
     )
     wrong = PolicyGraph(frozen, sample.actor(), 12)
     with pytest.raises(VerificationError):
-        verify(data, wrong, contract, traced(wrong))
+        verify(data, wrong, contract, answers_of(wrong))
 
 
 def test_carrying_other_memory_shows_in_the_carried_ticks(data: bytes) -> None:

@@ -198,7 +198,7 @@ def test_after_damping_even_the_same_source_blends_in_anew() -> None:
 
 
 def test_limiting_for_too_long_is_a_fault() -> None:
-    gate = Gate(robot_with(N, sustained_limiting_s=0.1, tracking_error_rad=1e3))
+    gate = Gate(robot_with(N, sustained_limiting_s=0.09, tracking_error_rad=1e3))
     gate.settle()
     beyond = track(target_at(gate, gate.robot.position_max_rad[J] + 0.1))
     levels = [gate.tick(beyond).level for _ in range(8)]
@@ -209,8 +209,17 @@ def test_limiting_for_too_long_is_a_fault() -> None:
     assert gate.tick().level == Level.DAMP
 
 
+def test_the_time_of_limiting_ends_at_its_limit() -> None:
+    gate = Gate(robot_with(N, sustained_limiting_s=0.0625, tracking_error_rad=1e3))
+    gate.settle()
+    gate.now_s = 128.0
+    beyond = track(target_at(gate, gate.robot.position_max_rad[J] + 0.1))
+    levels = [gate.tick(beyond, wait_s=0.015625).level for _ in range(5)]
+    assert levels == [Level.LIMITING] * 4 + [Level.DAMP]
+
+
 def test_one_free_tick_or_torque_off_starts_the_time_of_limiting_anew() -> None:
-    gate = Gate(robot_with(N, sustained_limiting_s=0.1, tracking_error_rad=1e3))
+    gate = Gate(robot_with(N, sustained_limiting_s=0.09, tracking_error_rad=1e3))
     gate.settle()
     beyond = track(target_at(gate, gate.robot.position_max_rad[J] + 0.1))
     limp = Request(CommandKind.LIMP, gate.robot.default_rad, "policy")

@@ -26,9 +26,15 @@ RECORDS: list[tuple[Any, ...]] = [(), ("control",), ("imu",), ("limits",), ("joi
 """Every table with fixed keys."""
 
 
-def refusal(tmp_path: Path, table: dict[str, Any]) -> ConfigError:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for the hundreds of files that these tests write."""
+    return tmp_path_factory.mktemp("robots")
+
+
+def refusal(folder: Path, table: dict[str, Any]) -> ConfigError:
     """The error that this robot.toml gets."""
-    file = tmp_path / "robot.toml"
+    file = folder / "robot.toml"
     file.write_text(to_toml(table), encoding="utf-8")
     with pytest.raises(ConfigError) as refused:
         load_robot(file)
@@ -42,8 +48,8 @@ def names(value: object) -> str:
     return dotted(value) if isinstance(value, tuple) else ""
 
 
-def test_the_writer_of_these_tests_loses_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "robot.toml"
+def test_the_writer_of_these_tests_loses_nothing(folder: Path) -> None:
+    file = folder / "robot.toml"
     file.write_text(to_toml(TABLE), encoding="utf-8")
     assert dataclasses.replace(load_robot(file), file="") == dataclasses.replace(load_robot(FILE), file="")
 
@@ -58,14 +64,14 @@ def test_the_lists_of_entries_and_records_are_the_whole_file() -> None:
 
 
 @pytest.mark.parametrize("path", [path for path, _ in ENTRIES], ids=names)
-def test_no_entry_can_be_left_out(tmp_path: Path, path: tuple[Any, ...]) -> None:
-    error = refusal(tmp_path, without(TABLE, path))
+def test_no_entry_can_be_left_out(folder: Path, path: tuple[Any, ...]) -> None:
+    error = refusal(folder, without(TABLE, path))
     assert error.key == dotted(path)
     assert "; allowed: " in str(error)
 
 
 @pytest.mark.parametrize(("path", "value"), ENTRIES, ids=names)
-def test_no_entry_can_have_another_type(tmp_path: Path, path: tuple[Any, ...], value: object) -> None:
+def test_no_entry_can_have_another_type(folder: Path, path: tuple[Any, ...], value: object) -> None:
     wrong: list[object] = [[True], 7 if isinstance(value, str) else "7"]
     if isinstance(value, str):
         wrong += [True, {"a": "b"}]
@@ -74,7 +80,7 @@ def test_no_entry_can_have_another_type(tmp_path: Path, path: tuple[Any, ...], v
     if type(value) is int:
         wrong += [True, value + 0.5]
     for other in wrong:
-        error = refusal(tmp_path, changed(TABLE, path, other))
+        error = refusal(folder, changed(TABLE, path, other))
         assert error.key is not None
         assert error.key.startswith(dotted(path))
         assert error.value == other or isinstance(other, list) or other != other  # noqa: PLR0124 - NaN
@@ -82,16 +88,16 @@ def test_no_entry_can_have_another_type(tmp_path: Path, path: tuple[Any, ...], v
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=names)
-def test_no_key_can_be_added(tmp_path: Path, path: tuple[Any, ...]) -> None:
-    error = refusal(tmp_path, changed(TABLE, (*path, "colour"), "red"))
+def test_no_key_can_be_added(folder: Path, path: tuple[Any, ...]) -> None:
+    error = refusal(folder, changed(TABLE, (*path, "colour"), "red"))
     assert error.key == dotted((*path, "colour"))
     assert "unknown key; allowed: " in str(error)
 
 
 @pytest.mark.parametrize("name", ["legs", "xc430_w240"])
-def test_a_table_that_joints_name_is_missed_by_the_first_of_them(tmp_path: Path, name: str) -> None:
+def test_a_table_that_joints_name_is_missed_by_the_first_of_them(folder: Path, name: str) -> None:
     kind = {"legs": "bus", "xc430_w240": "servo"}[name]
-    error = refusal(tmp_path, without(TABLE, (kind, name)))
+    error = refusal(folder, without(TABLE, (kind, name)))
     assert error.key == f"joint[0].{kind}"
     assert error.value == name
 
@@ -133,9 +139,9 @@ IMPOSSIBLE: list[tuple[tuple[Any, ...], object]] = [
 
 @pytest.mark.parametrize(("path", "value"), IMPOSSIBLE, ids=str)
 def test_an_impossible_entry_is_refused_with_its_value(
-    tmp_path: Path, path: tuple[Any, ...], value: object
+    folder: Path, path: tuple[Any, ...], value: object
 ) -> None:
-    error = refusal(tmp_path, changed(TABLE, path, value))
+    error = refusal(folder, changed(TABLE, path, value))
     assert error.key is not None
     # A zero count that is impossible shows in the limit that the encoder then cannot reach.
     assert error.key.startswith(dotted(path if path[-1] != "zero_count" else path[:-1]))
@@ -149,28 +155,28 @@ def test_an_impossible_entry_is_refused_with_its_value(
 @pytest.mark.parametrize("joint", range(12))
 @pytest.mark.parametrize("key", ["position_min_rad", "position_max_rad"])
 def test_every_joint_limit_is_checked_against_its_partner_and_the_encoder(
-    tmp_path: Path, joint: int, key: str
+    folder: Path, joint: int, key: str
 ) -> None:
     sign = -1.0 if key == "position_min_rad" else 1.0
     for value in (-sign * 3.0, sign * 3.15):
-        assert refusal(tmp_path, changed(TABLE, ("joint", joint, key), value)).key in {
+        assert refusal(folder, changed(TABLE, ("joint", joint, key), value)).key in {
             f"joint[{joint}].position_min_rad",
             f"joint[{joint}].position_max_rad",
         }
 
 
 @pytest.mark.parametrize("text", ["[control", "schema = 1\nschema = 1\n", "\xff"])
-def test_what_is_not_toml_is_one_sentence(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "robot.toml"
+def test_what_is_not_toml_is_one_sentence(folder: Path, text: str) -> None:
+    file = folder / "robot.toml"
     file.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigError, match="is not valid TOML") as refused:
+    with pytest.raises(ConfigError, match=r"is not (valid TOML|text): ") as refused:
         load_robot(file)
     assert "\n" not in str(refused.value)
 
 
-def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_file_is_one_sentence(folder: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_robot(tmp_path / "robot.toml")
+        load_robot(folder / "no_robot.toml")
 
 
 @pytest.fixture(scope="module")

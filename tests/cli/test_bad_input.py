@@ -1,0 +1,112 @@
+"""Bad input to any command: one sentence that names the culprit, exit code 2, no traceback, nothing done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from robotrl.cli.main import WRONG_USE, main
+from robotrl.spec.shipped import find_shipped
+
+ROBOT_TEXT = find_shipped("hardware", "quad12").read_text(encoding="utf-8")
+CONFIG_TEXT = find_shipped("configs", "quad12_walk_ppo").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments (F stands for a file or folder made by `make`) and what the sentence must name."""
+
+    arguments: str
+    names: tuple[str, ...]
+    make: Callable[[Path], None] = Path.mkdir
+
+
+def _robot(old: str, new: str) -> Callable[[Path], None]:
+    assert old in ROBOT_TEXT
+    return lambda file: _write(file, ROBOT_TEXT.replace(old, new, 1))
+
+
+def _config(old: str, new: str) -> Callable[[Path], None]:
+    assert old in CONFIG_TEXT
+    return lambda file: _write(file, CONFIG_TEXT.replace(old, new, 1))
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+
+def _truncated_policy(file: Path) -> None:
+    whole = find_shipped("policies", "quad12_walk").read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+
+
+def _foreign_folder(folder: Path) -> None:
+    folder.mkdir()
+    _write(folder / "thesis.txt", "years of work")
+
+
+CASES = {
+    "unknown key in robot.toml": Case(
+        "emulate --robot F",
+        ("F", "limits.torque_mn", "allowed"),
+        _robot("torque_nm = 1.5", "torque_mn = 1.5"),
+    ),
+    "wrong type in robot.toml": Case(
+        "emulate --robot F", ("F", "control.rate_hz", "'fast'"), _robot("rate_hz = 50.0", 'rate_hz = "fast"')
+    ),
+    "missing limit in robot.toml": Case(
+        "emulate --robot F", ("F", "limits.tilt_rad", "missing"), _robot("tilt_rad = 1.0\n", "")
+    ),
+    "impossible limit in robot.toml": Case(
+        "emulate --robot F", ("F", "limits.torque_nm", "99.0"), _robot("torque_nm = 1.5", "torque_nm = 99.0")
+    ),
+    "robot.toml that is no TOML": Case("emulate --robot F", ("F", "TOML"), lambda f: _write(f, "name =")),
+    "unknown robot": Case("emulate --robot no-such-robot", ("no-such-robot", "quad12")),
+    "unknown key in a config": Case(
+        "train F --out out", ("F", "sim.wrlds", "allowed"), _config("worlds = ", "wrlds = ")
+    ),
+    "wrong type in a config": Case(
+        "train F --out out", ("F", "seed", "allowed"), _config("seed = 0", "seed = 0.5")
+    ),
+    "unknown config": Case("train no-such-config", ("no-such-config", "quad12_walk_ppo")),
+    "nothing to train": Case("train", ("--resume",)),
+    "nothing to resume": Case("train --resume F", ("F",)),
+    "nothing to export": Case("export F", ("F",)),
+    "unknown policy": Case("eval no-such-policy", ("no-such-policy",)),
+    "truncated policy": Case("check F", ("F",), _truncated_policy),
+    "policy that is none": Case("check F", ("F",), lambda f: _write(f, "hello")),
+    "truncated policy on a robot": Case("run F", ("F",), _truncated_policy),
+    "policy for another robot": Case(
+        "run quad12_walk --robot F", ("policy", "F"), _robot("default_rad = 0.6", "default_rad = 0.5")
+    ),
+    "port that does not exist": Case(
+        "run quad12_walk --port legs=/dev/no-such-port --port imu=/dev/no-such-port", ("/dev/no-such-port",)
+    ),
+    "port of no bus": Case("run quad12_walk --port arms=/dev/null", ("arms", "legs")),
+    "script that is none": Case(
+        "run quad12_walk --script F", ("F", "step"), lambda f: _write(f, "steps = 1")
+    ),
+    "recording that is none": Case("replay F", ("F",), lambda f: _write(f, "hello")),
+    "folder without a recording": Case("report F", ("F",)),
+    "unknown config to measure": Case("bench train --config no-such-config", ("no-such-config",)),
+    "folder that is not a demo's": Case("demo --quick --out F", ("F",), _foreign_folder),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_one_sentence_and_exit_code_2(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    case.make(tmp_path / "made")
+    before = sorted(tmp_path.rglob("*"))
+    arguments = [str(tmp_path / "made") if word == "F" else word for word in case.arguments.split()]
+    assert main(arguments) == WRONG_USE
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("robotrl: ")
+    for name in case.names:
+        assert (str(tmp_path / "made") if name == "F" else name) in sentence
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,124 @@
+"""Mirror-equivariant networks: f(M x) = M' f(x) for every input and every weight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robotrl.learn.group import Group
+from robotrl.learn.networks import Actor, mirror_mlp
+from robotrl.learn.normalize import RunningNorm
+from robotrl.learn.ppo import Ppo, PpoParams, kl_divergence
+
+SOURCE, SIGN = (1, 0, 2, 3), (1.0, 1.0, -1.0, 1.0)
+OUT_SOURCE, OUT_SIGN = (2, 1, 0), (1.0, -1.0, 1.0)
+
+
+def reflect(x: Tensor, source: tuple[int, ...], sign: tuple[float, ...]) -> Tensor:
+    return x[..., list(source)] * torch.tensor(sign, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("hidden", [(8,), (16, 16), (32, 8, 16)])
+def test_reflected_input_gives_reflected_output(hidden: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    net = mirror_mlp((SOURCE, SIGN), hidden, (OUT_SOURCE, OUT_SIGN), 1.0).double()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(50, 4, dtype=torch.float64)
+    torch.testing.assert_close(net(reflect(x, SOURCE, SIGN)), reflect(net(x), OUT_SOURCE, OUT_SIGN))
+
+
+def test_output_depends_on_every_input() -> None:
+    torch.manual_seed(0)
+    net = mirror_mlp((SOURCE, SIGN), (32, 32), (OUT_SOURCE, OUT_SIGN), 1.0)
+    jacobian = torch.func.vmap(torch.func.jacrev(net))(torch.randn(200, 4))
+    assert (jacobian.abs().mean(0) > 1e-3).all()
+
+
+def test_statistics_are_those_of_the_data_and_its_reflection_together() -> None:
+    torch.manual_seed(0)
+    batches = [torch.randn(n, 4) * 3 + torch.tensor([1.0, 2.0, 3.0, 4.0]) for n in (10, 500, 33)]
+    norm = RunningNorm(4)
+    for batch in batches:
+        norm.update(batch, torch.tensor(SOURCE), torch.tensor(SIGN), Group())
+    data = torch.cat(batches)
+    both = torch.cat((data, reflect(data, SOURCE, SIGN)))
+    torch.testing.assert_close(norm.mean, both.mean(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(norm.var, both.var(0, unbiased=False), rtol=1e-4, atol=1e-4)
+    assert norm.count == len(data)
+
+
+def test_normalised_actor_stays_equivariant() -> None:
+    torch.manual_seed(0)
+    norm = RunningNorm(4)
+    norm.update(torch.randn(100, 4) + 1.0, torch.tensor(SOURCE), torch.tensor(SIGN), Group())
+    actor = Actor(norm, mirror_mlp((SOURCE, SIGN), (16,), (OUT_SOURCE, OUT_SIGN), 1.0))
+    x = torch.randn(20, 4)
+    torch.testing.assert_close(actor(reflect(x, SOURCE, SIGN)), reflect(actor(x), OUT_SOURCE, OUT_SIGN))
+
+
+def test_kl_divergence_equals_torch() -> None:
+    torch.manual_seed(0)
+    mean_p, mean_q = torch.randn(2, 9, 3)
+    std_p, std_q = torch.rand(2, 3) + 0.2
+    p = torch.distributions.Normal(mean_p, std_p.expand(9, 3))
+    q = torch.distributions.Normal(mean_q, std_q.expand(9, 3))
+    expected = torch.distributions.kl_divergence(p, q).sum(-1).mean()
+    torch.testing.assert_close(kl_divergence(mean_p, std_p, mean_q, std_q), expected)
+
+
+class Reflection:
+    """A reflection as the learner takes it."""
+
+    def __init__(self, source: tuple[int, ...], sign: tuple[float, ...]) -> None:
+        self.source, self.sign = source, sign
+
+
+def small_ppo() -> Ppo:
+    params = PpoParams(8, 4, 2, 0.9, 0.95, 0.2, 0.01, 1e-3, 1e-5, 1e-2, 0.0, 0.5, 1.0, 0.5, 0.05, (16, 16))
+    return Ppo(params, Reflection(SOURCE, SIGN), Reflection((0,), (1.0,)), Reflection(OUT_SOURCE, OUT_SIGN))
+
+
+def test_log_probability_is_that_of_the_sampled_action() -> None:
+    torch.manual_seed(0)
+    ppo = small_ppo()
+    observation = torch.randn(7, 4)
+    action, log_prob = ppo.act(observation)
+    noise = (action - ppo.actor(observation)) / 0.5
+    density = torch.exp(-noise.square() / 2) / (0.5 * (2 * torch.pi) ** 0.5)
+    torch.testing.assert_close(log_prob, density.prod(-1).log().detach())
+
+
+def test_exchanged_actions_share_their_deviation() -> None:
+    ppo = small_ppo()
+    with torch.no_grad():
+        ppo.log_std.copy_(torch.tensor([-1.0, -2.0, 5.0]))
+    samples = torch.stack([ppo.act(torch.zeros(1, 4))[0][0] for _ in range(400)])
+    spread = samples.std(0)
+    assert abs(float(spread[0] / spread[2]) - 1) < 0.2
+    assert float(spread[1]) < 0.6 * float(spread[0])
+
+
+def test_state_restores_the_learner_exactly() -> None:
+    from robotrl.learn.rollout import Rollout
+
+    def rollout() -> Rollout:
+        torch.manual_seed(3)
+        r = Rollout.empty(8, 6, 4, 1, 3)
+        for name in ("observation", "privileged", "action", "log_prob", "reward"):
+            getattr(r, name).normal_()
+        return r
+
+    torch.manual_seed(0)
+    first = small_ppo()
+    first.update(rollout(), torch.zeros(6))
+    saved = {name: value.clone() for name, value in first.state().items()}
+    second = small_ppo()
+    second.load_state(saved)
+    for ppo in (first, second):
+        data = rollout()
+        torch.manual_seed(4)
+        ppo.update(data, torch.zeros(6))
+    for name, value in first.state().items():
+        assert torch.equal(value, second.state()[name]), name

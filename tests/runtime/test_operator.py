@@ -1,0 +1,106 @@
+"""Laws of scripts: read strictly, done in time, velocities inside the trained range."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robotrl.errors import ConfigError
+from robotrl.runtime.modes import Event
+from robotrl.runtime.operator import Script, Step, constant_steps, load_steps
+
+LOW, HIGH = (-0.4, -0.2, -1.0), (0.4, 0.2, 1.0)
+
+SCRIPT = """
+[[step]]
+at_s = 0
+mode = "stand"
+[[step]]
+at_s = 2.5
+mode = "policy"
+velocity = [0.3, 0, 0]
+[[step]]
+at_s = 4.0
+velocity = [9.0, -9.0, 0.5]
+[[step]]
+at_s = 6.0
+rearm = true
+mode = "stand"
+[[step]]
+at_s = 7.2
+mode = "limp"
+[[step]]
+at_s = 7.8
+velocity = [0, 0, 0]
+"""
+
+
+def test_a_script_is_done_step_by_step(tmp_path: Path) -> None:
+    file = tmp_path / "walk.toml"
+    file.write_text(SCRIPT)
+    script = Script(load_steps(file), LOW, HIGH)
+    timeline = [
+        (0.0, [Event.STAND], (0.0, 0.0, 0.0), False),
+        (2.49, [], (0.0, 0.0, 0.0), False),
+        (2.5, [Event.POLICY], (0.3, 0.0, 0.0), False),
+        (3.0, [], (0.3, 0.0, 0.0), False),
+        (4.1, [], (0.4, -0.2, 0.5), False),
+        (7.0, [Event.REARM, Event.STAND], (0.4, -0.2, 0.5), False),
+        (7.5, [Event.LIMP], (0.4, -0.2, 0.5), False),
+        (8.0, [], (0.0, 0.0, 0.0), True),
+    ]
+    for elapsed_s, events, velocity, finished in timeline:
+        assert script.poll(elapsed_s) == events
+        np.testing.assert_array_equal(script.velocity_command, velocity)
+        assert script.finished() is finished
+    assert [step.at_s for step in script.clipped] == [4.0]
+
+
+def test_a_late_poll_does_every_step_that_was_due_in_order() -> None:
+    steps = (
+        Step(0.0, mode="stand"),
+        Step(1.0, velocity=(0.1, 0, 0)),
+        Step(2.0, velocity=(0.2, 0, 0), mode="limp"),
+    )
+    script = Script(steps, LOW, HIGH)
+    assert script.poll(5.0) == [Event.STAND, Event.LIMP]
+    np.testing.assert_array_equal(script.velocity_command, (0.2, 0, 0))
+
+
+def test_a_constant_command_stands_up_first() -> None:
+    script = Script(constant_steps((0.2, 0.0, 0.0), 2.0), LOW, HIGH)
+    assert script.poll(0.0) == [Event.STAND]
+    assert script.poll(2.0) == []
+    assert not script.velocity_command.any()
+    assert script.poll(2.5) == [Event.POLICY]
+    assert script.velocity_command[0] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[step]]\nat_s = -1.0", "step[0].at_s"),
+        ("[[step]]\nat_s = 1.0\n[[step]]\nat_s = 0.5", "step[1].at_s: is earlier than the step before"),
+        ("[[step]]\nat_s = 1.0\nvelocity = [1.0]", "step[0].velocity: has the wrong length"),
+        ("[[step]]\nat_s = 1.0\nvelocity = [1.0, nan, 0.0]", "step[0].velocity[1]"),
+        ("[[step]]\nat_s = 1.0\nmode = 'fly'", "allowed: keep, stand, policy, limp"),
+        ("[[step]]\nat_s = 1.0\nspeed = 1", "step[0].speed: unknown key"),
+        ("[[step]]\nmode = 'stand'", "step[0].at_s: is missing"),
+        ("steps = 1", "steps: unknown key"),
+        ("[[step]", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_script_is_refused_in_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "walk.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_steps(file)
+    assert said in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_a_missing_script_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_steps(tmp_path / "none.toml")

@@ -1,0 +1,199 @@
+"""Laws of the flight recorder: every bit comes back, also after the process was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mcap.reader import make_reader
+
+from robotrl.errors import RecordingError
+from robotrl.runtime.recorder import McapRecorder
+from robotrl.runtime.recording import EVENT_TOPIC, TICK_TOPICS, Recording, read_recording
+from robotrl.runtime.tally import Happening, Tick
+from tests.laws.rig import calm
+from tests.runtime.fakes import QUICK, Rig
+
+NOTHING_LOST_S = 0.5
+ATTACHMENTS = {"robot.toml": b"a = 1\n", "contract.json": b"{}"}
+
+
+def flight() -> tuple[list[Tick], list[Happening]]:
+    """Ticks and events of a walk in which the IMU spoke nonsense at the end."""
+    rig = Rig()
+    odd = np.array([math.nan, math.inf, -math.inf, -0.0])
+    rig.body.change = lambda now_s: {"imu_quat": odd, "imu_age_s": math.inf} if now_s > 10.9 else {}
+    rig.loop.run()
+    return rig.recorder.ticks, rig.recorder.events
+
+
+def written(file: Path) -> tuple[list[Tick], list[Happening], Recording]:
+    """A flight, recorded and read back."""
+    ticks, events = flight()
+    with McapRecorder(file, ATTACHMENTS) as recorder:
+        for event in events:
+            recorder.event(event)
+        for tick in ticks:
+            recorder.tick(tick)
+    return ticks, events, read_recording(file)
+
+
+def bits(values: object) -> bytes:
+    """The bits of numbers."""
+    return np.ascontiguousarray(values, dtype=np.float64).tobytes()
+
+
+def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    ticks, events, recording = written(tmp_path / "run.mcap")
+    assert recording.complete
+    assert recording.ticks == len(ticks) > 60
+    assert recording.events == events
+    assert recording.attachments == ATTACHMENTS
+    state, request = recording.topics["/state"], recording.topics["/request"]
+    for field in dataclasses.fields(ticks[0].state):
+        assert bits(state[field.name]) == bits([getattr(t.state, field.name) for t in ticks])
+    assert bits(request["joint_target_rad"]) == bits([t.request.joint_target_rad for t in ticks])
+    assert bits(request["velocity_command"]) == bits([t.velocity_command for t in ticks])
+    assert list(request["mode"]) == [t.mode.name for t in ticks]
+    assert list(request["source"]) == [t.request.source for t in ticks]
+    assert list(request["policy_reset"]) == [t.policy_reset for t in ticks]
+    command, verdict = recording.topics["/command"], recording.topics["/verdict"]
+    assert bits(command["joint_target_rad"]) == bits([t.command.joint_target_rad for t in ticks])
+    assert list(command["kind"]) == [t.command.kind.name for t in ticks]
+    assert list(verdict["level"]) == [t.verdict.level.name for t in ticks]
+    assert [set(c) for c in verdict["causes"]] == [t.verdict.causes for t in ticks]
+    timing = recording.topics["/timing"]
+    assert bits(timing["now_s"]) == bits([t.now_s for t in ticks])
+    assert bits(timing["work_s"]) == bits([sum(t.phases_s) for t in ticks])
+
+
+def test_every_message_is_json_of_its_schema_for_any_mcap_tool(tmp_path: Path) -> None:
+    written(tmp_path / "run.mcap")
+    topics = set()
+    with (tmp_path / "run.mcap").open("rb") as stream:
+        for schema, channel, message in make_reader(stream).iter_messages():
+            assert schema is not None
+            topics.add(channel.topic)
+            assert schema.encoding == "jsonschema"
+            properties = json.loads(schema.data)["properties"]
+
+            def refuse(word: str) -> None:
+                raise AssertionError(f"{word} is no JSON")
+
+            assert json.loads(message.data, parse_constant=refuse).keys() == properties.keys()
+    assert topics == {*TICK_TOPICS, EVENT_TOPIC}
+
+
+def test_arrays_may_be_reused_after_a_tick(tmp_path: Path) -> None:
+    tick = flight()[0][0]
+    state = calm(QUICK, tick.now_s)
+    before = state.joint_pos_rad.copy()
+    with McapRecorder(tmp_path / "run.mcap", {}) as recorder:
+        recorder.tick(dataclasses.replace(tick, state=state))
+        state.joint_pos_rad[:] = 99.0
+    np.testing.assert_array_equal(
+        read_recording(tmp_path / "run.mcap").topics["/state"]["joint_pos_rad"][0], before
+    )
+
+
+CHILD = """
+import dataclasses, sys, time
+from pathlib import Path
+from robotrl.runtime.recorder import McapRecorder
+from tests.runtime.fakes import Rig
+
+rig = Rig()
+rig.loop.run()
+tick = rig.recorder.ticks[50]
+recorder = McapRecorder(Path(sys.argv[1]), {"robot.toml": b"x"})
+for index in range(100000):
+    now_s = time.monotonic()
+    recorder.tick(dataclasses.replace(tick, index=index, now_s=now_s))
+    print(repr(now_s), flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_after_kill_9_all_but_the_last_half_second_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "run.mcap"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(file)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    first_s = last_s = float(child.stdout.readline())
+    while last_s - first_s < 3 * NOTHING_LOST_S:
+        last_s = float(child.stdout.readline())
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    recording = read_recording(file)
+    assert not recording.complete
+    assert recording.attachments == {"robot.toml": b"x"}
+    stamps = recording.topics["/timing"]["now_s"]
+    assert stamps[0] == first_s
+    assert stamps[-1] >= last_s - NOTHING_LOST_S
+
+
+def test_a_recording_cut_anywhere_gives_its_first_ticks(tmp_path: Path) -> None:
+    ticks, _ = flight()
+    file, cut = tmp_path / "run.mcap", tmp_path / "cut.mcap"
+    recorder = McapRecorder(file, ATTACHMENTS)
+    for start in range(0, 60, 20):
+        for tick in ticks[start : start + 20]:
+            recorder.tick(tick)
+        time.sleep(0.25)  # a flush lies between
+    recorder.close()
+    data = file.read_bytes()
+    counts = []
+    for length in range(64, len(data), 97):
+        cut.write_bytes(data[:length])
+        recording = read_recording(cut)
+        counts.append(recording.ticks)
+        np.testing.assert_array_equal(
+            recording.topics["/timing"]["now_s"], [t.now_s for t in ticks[: recording.ticks]]
+        )
+    assert counts == sorted(counts)
+    assert {0, 60} <= set(counts)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"not a recording of anything" * 10, b"\x89MCAP0\r\n"])
+def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "run.mcap"
+    file.write_bytes(content)
+    with pytest.raises(RecordingError, match="run.mcap"):
+        read_recording(file)
+
+
+def test_a_damaged_recording_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.mcap"
+    written(file)
+    data = bytearray(file.read_bytes())
+    for place in range(4000, len(data) - 4000, len(data) // 25):
+        damaged = bytearray(data)
+        damaged[place] ^= 0xFF
+        file.write_bytes(damaged)
+        with pytest.raises(RecordingError, match="intact"):
+            read_recording(file)
+
+
+def test_what_cannot_be_written_or_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="cannot be written"):
+        McapRecorder(tmp_path / "none" / "run.mcap", {})
+    with pytest.raises(RecordingError, match="cannot be read"):
+        read_recording(tmp_path / "none.mcap")
+
+
+def test_a_full_disk_stops_the_recording_and_not_the_loop() -> None:
+    ticks, _ = flight()
+    recorder = McapRecorder(Path("/dev/full"), {})
+    for tick in ticks:
+        recorder.tick(tick)
+    with pytest.raises(RecordingError, match="could not be written to its end"):
+        recorder.close()
