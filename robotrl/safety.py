@@ -52,7 +52,7 @@ class GateMemory:
     command: JointCommand
     asked_rad: Floats
     """(n,) what TRACK asked for before the rate and torque windows; otherwise NaN."""
-    source: str
+    source: str | None
     blend_from_rad: Floats
     blend_since_s: float
     limiting_since_s: float
@@ -68,7 +68,7 @@ class GateMemory:
         nothing = frozen(np.full(joint_count, np.nan))
         counts = np.zeros((len(PERSISTENT), joint_count), dtype=np.int64)
         limp = JointCommand(CommandKind.LIMP, nothing)
-        return cls(limp, nothing, "", nothing, -math.inf, math.inf, counts, Verdict(), -math.inf)
+        return cls(limp, nothing, None, nothing, -math.inf, math.inf, counts, Verdict(), -math.inf)
 
 
 def rearm(memory: GateMemory, state: RobotState) -> GateMemory:
@@ -193,7 +193,7 @@ def _do_not_follow(
         kind = max(kind, memory.command.kind, _WEAKEST[fault.level])
     target = frozen(base if kind is CommandKind.TRACK else np.full_like(base, np.nan))
     command = JointCommand(kind, target)
-    memory = replace(memory, command=command, asked_rad=target, source="", latched=fault)
+    memory = replace(memory, command=command, asked_rad=target, source=None, latched=fault)
     return command, replace(memory, limiting_since_s=math.inf), fault
 
 

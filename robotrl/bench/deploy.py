@@ -101,9 +101,20 @@ def _drive(policy: Path, robot: str, script: Path, folder: Path) -> None:
     """Let `robotrl run` drive an emulated robot of its own through the script."""
     with EmulatedRobot(robot, folder / TRUTH) as emulated:
         ports = [word for line, port in emulated.ports.items() for word in ("--port", f"{line}={port}")]
+        files = ("--script", str(script), "--record", str(folder / RECORDING))
         subprocess.run(
-            [sys.executable, "-m", "robotrl", "run", str(policy), *ports, "--script", str(script)]
-            + ["--record", str(folder / RECORDING), "--arm", "--realtime", "--json"],
+            [
+                sys.executable,
+                "-m",
+                "robotrl",
+                "run",
+                str(policy),
+                *ports,
+                *files,
+                "--arm",
+                "--realtime",
+                "--json",
+            ],
             stdout=subprocess.DEVNULL,
             check=False,  # 1 says that the gate stopped the robot, which `completed` reports
         )

@@ -54,14 +54,15 @@ class Run:
         import math
 
         from robotrl.drivers.body import SerialBody
-        from robotrl.runtime.clock import FakeClock, RealClock
+        from robotrl.runtime.clock import FakeClock, RealClock, with_patient_buses
         from robotrl.runtime.loop import Loop
         from robotrl.runtime.realtime import request_realtime
 
         policy, robot = self._load()
         script = self._script(policy, robot)
-        body = SerialBody(robot, self._ports())
-        clock = FakeClock() if self.clock == "bus" else RealClock()
+        on_bus_clock = self.clock == "bus"
+        body = SerialBody(with_patient_buses(robot) if on_bus_clock else robot, self._ports())
+        clock = FakeClock() if on_bus_clock else RealClock()
         notes = [f"velocity {s.velocity} at {s.at_s} s is cut to the trained range" for s in script.clipped]
         with contextlib.ExitStack() as stack:
             recorder = self._recorder(stack, policy, robot)
@@ -146,11 +147,9 @@ def _print_tables(report: LoopReport, notes: list[str]) -> None:
         table.add_row(f"gate {level}", f"{ticks} ticks", f"{100 * ticks / report.ticks:.2f} %")
     for cause, ticks in report.causes.items():
         table.add_row(f"  {cause}", f"{ticks} ticks")
-    table.add_section()
-    if report.events:
-        last = report.events[-1]
-        table.add_row("last event", f"{last.name}: {last.text}")
     console = Console()
     console.print(table)
+    for last in report.events[-1:]:
+        console.print(f"last event: {last.name}: {last.text}")
     for note in notes:
         console.print(note)

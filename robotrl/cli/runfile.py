@@ -154,7 +154,7 @@ def load_run(folder: Path) -> TrainedRun:
     """Load the newest state of a run.
 
     Raises:
-        CheckpointError: the folder holds no run.
+        CheckpointError: the folder holds no run, or a damaged one.
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(
@@ -164,14 +164,17 @@ def load_run(folder: Path) -> TrainedRun:
     tensors, progress = load_checkpoint(folder / CHECKPOINT)
     ppo = job.ppo()
     ppo.load_state(tensors)
-    scores = folder / SCORES
-    return TrainedRun(
-        job,
-        ppo.actor,
-        job.config.seed,
-        progress.steps,
-        json.loads(scores.read_text()) if scores.is_file() else {},
-    )
+    return TrainedRun(job, ppo.actor, job.config.seed, progress.steps, _scores(folder / SCORES))
+
+
+def _scores(file: Path) -> dict[str, float]:
+    """Scores of a finished run; none while it is not finished."""
+    if not file.is_file():
+        return {}
+    try:
+        return {name: float(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"holds no scores ({error})", file=file) from error
 
 
 def record_channels(run: TrainedRun, ticks: int) -> dict[str, NDArray[np.float32]]:

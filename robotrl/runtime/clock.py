@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from dataclasses import dataclass
 from typing import Protocol
+
+from robotrl.spec.robot import RobotSpec
+
+PATIENCE_S = 0.25
+"""Reply time-out on an emulator's bus clock, in real time: long enough for a busy computer."""
 
 
 class Clock(Protocol):
@@ -87,3 +93,13 @@ class Pacer:
         self._next_s += skipped * self._period_s
         self._clock.sleep_until(self._next_s)
         return Wake(self._clock.now_s() - self._next_s, behind_s > 0, skipped)
+
+
+def with_patient_buses(robot: RobotSpec) -> RobotSpec:
+    """Return the robot with long reply time-outs, for a body whose time advances with its traffic.
+
+    On such a bus a reply that is late by the host's clock is on time by the robot's, so that a run
+    repeats exactly however busy the computer is.
+    """
+    buses = {name: dataclasses.replace(bus, reply_timeout_s=PATIENCE_S) for name, bus in robot.bus.items()}
+    return dataclasses.replace(robot, bus=buses)

@@ -212,17 +212,17 @@ def _records(stream: BinaryIO) -> Iterator[Attachment | Footer | tuple[str, byte
     """Attachments, (topic, JSON) and the footer, up to where the file ends."""
     topics: dict[int, str] = {}
     records = iter(StreamReader(stream, validate_crcs=True).records)
-    first = next(records)  # a file that breaks off in its very head is no recording
+    item = next(records)  # a file that breaks off in its very head is no recording
     while True:
-        if isinstance(first, Channel):
-            topics[first.id] = first.topic
-        elif isinstance(first, Message):
-            yield topics[first.channel_id], first.data
-        elif isinstance(first, Attachment | Footer):
-            yield first
+        if isinstance(item, Channel):
+            topics[item.id] = item.topic
+        elif isinstance(item, Message):
+            yield topics[item.channel_id], item.data
+        elif isinstance(item, Attachment | Footer):
+            yield item
         try:
-            first = next(records)
-        except (EndOfFile, StopIteration):
+            item = next(records)
+        except (EndOfFile, struct.error, StopIteration):
             return
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 
-def gaussian(error: Tensor, width: float) -> Tensor:
-    """exp(-|error|^2 / width) over the last dimension: 1 at zero error."""
-    return torch.exp(-error.square().sum(-1) / width)
+def gaussian(error: Tensor, width: Tensor) -> Tensor:
+    """exp(-sum(error^2 / width)) over the last dimension: 1 at zero error; `width` is per component."""
+    return torch.exp(-(error.square() / width).sum(-1))
 
 
 def squared(x: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ class VelocityParams:
     action_scale_rad: Positive
     torque_share: Annotated[float, Between(0.1, 1)]
     """Targets stay within this share of the gate's torque bound, so that the gate has nothing to do."""
-    velocity_width: Positive
-    """Width of the linear tracking reward, (m/s)^2."""
+    velocity_width: tuple[Positive, Positive]
+    """Widths of the linear tracking reward in x and y, (m/s)^2."""
     turn_width: Positive
     """Width of the turning reward, (rad/s)^2."""
     reward_floor: float
@@ -295,6 +295,7 @@ def has_failed(step: VelocityStep) -> Tensor:
 def reward_terms(params: VelocityParams) -> dict[str, RewardTerm[VelocityStep]]:
     """Build the named terms with the run's weights."""
     weight = params.reward
+    velocity_width, turn_width = torch.tensor(params.velocity_width), torch.tensor([params.turn_width])
 
     def swing_miss(s: VelocityStep) -> Tensor:
         """Share of the wanted clearance that swing feet lack."""
@@ -302,8 +303,8 @@ def reward_terms(params: VelocityParams) -> dict[str, RewardTerm[VelocityStep]]:
         return ((wanted - s.foot_height).clamp_min(0.0) / params.swing_height_m).square().sum(-1)
 
     values = {
-        "track_velocity": lambda s: gaussian(s.command[:, :2] - s.lin_vel[:, :2], params.velocity_width),
-        "track_turn": lambda s: gaussian(s.command[:, 2:] - s.gyro[:, 2:], params.turn_width),
+        "track_velocity": lambda s: gaussian(s.command[:, :2] - s.lin_vel[:, :2], velocity_width),
+        "track_turn": lambda s: gaussian(s.command[:, 2:] - s.gyro[:, 2:], turn_width),
         "vertical_velocity": lambda s: s.lin_vel[:, 2].square(),
         "roll_pitch_rate": lambda s: squared(s.gyro[:, :2]),
         "level": lambda s: squared(s.gravity[:, :2]),

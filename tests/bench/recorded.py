@@ -54,7 +54,7 @@ def truth() -> Truth:
     """1000 samples at 100 Hz; joint 3 moves 0.002 rad after plugging in and 1 rad after re-arming."""
     stamp = START_S + 0.01 * np.arange(1000, dtype=np.float64)
     count = stamp.size
-    walking = (stamp >= WALK_S) & (stamp < PULL_S + 0.02)
+    walking = (stamp >= WALK_S) & (stamp < PULL_S + 0.039)
     linear, angular = np.zeros((count, 3)), np.zeros((count, 3))
     linear[walking, 0] = SPEED_M_S - 0.02
     angular[walking, 2] = 0.1

@@ -258,6 +258,14 @@ def test_tilt_counts_in_every_direction_and_heading_does_not() -> None:
                 assert (verdict.causes == {"limits.tilt_rad"}) is fallen
 
 
+def test_at_the_very_tilt_limit_a_robot_has_not_fallen() -> None:
+    side = math.sqrt(0.5)
+    for limit_rad, fallen in ((math.pi / 2, False), (math.nextafter(math.pi / 2, 0.0), True)):
+        gate = Gate(robot_with(N, tilt_rad=limit_rad))
+        gate.settle()
+        assert (gate.tick(imu_quat=np.array([side, side, 0.0, 0.0])).level > Level.NONE) is fallen
+
+
 def test_a_robot_lying_on_its_back_has_fallen() -> None:
     gate = Gate(robot_with(N, tilt_rad=2.5))
     gate.settle()
@@ -294,6 +302,19 @@ def test_a_joint_that_stays_away_from_where_it_was_asked_to_be_is_a_fault() -> N
             assert all(v.level <= Level.LIMITING for v in verdicts[:-1])
             assert ("limits.tracking_error_rad" in verdicts[-1].causes) is blocked
             assert (verdicts[-1].level == Level.DAMP) is blocked
+
+
+def test_at_the_very_tracking_limit_there_is_no_fault() -> None:
+    abduction = 3
+    assert ROBOT.default_rad[abduction] == 0.0
+    for limit_rad, blocked in ((0.5, False), (math.nextafter(0.5, 0.0), True)):
+        gate = Gate(robot_with(N, tracking_error_rad=limit_rad, torque_nm=1.0))
+        gate.settle()
+        pos = ROBOT.default_rad.copy()
+        pos[abduction] = 0.5
+        for _ in range(LIMITS.fault_ticks):
+            verdict = gate.tick(joint_pos_rad=pos)
+        assert ("limits.tracking_error_rad" in verdict.causes) is blocked
 
 
 def test_a_limp_robot_is_not_compared_with_targets_of_before() -> None:

@@ -166,6 +166,22 @@ def test_a_new_source_takes_over_within_the_blend_time() -> None:
         np.testing.assert_allclose(gate.target_rad, start + share * 0.2, atol=1e-12)
 
 
+def test_a_source_without_a_name_is_blended_in_like_any_other() -> None:
+    gate = Gate(robot_with(N))
+    for _ in range(2):
+        here = gate.robot.default_rad + 0.1
+        gate.tick(track(gate.robot.default_rad, ""), joint_pos_rad=here)
+        np.testing.assert_allclose(gate.target_rad, here)
+        gate.tick(imu_age_s=1.0, joint_pos_rad=here)
+        gate.memory = rearm(gate.memory, calm(gate.robot, gate.now_s, joint_pos_rad=here))
+
+
+def test_a_goal_far_away_is_no_tracking_error_while_it_is_blended_in() -> None:
+    gate = Gate(robot_with(N, **(WIDE | {"blend_in_s": 5.0, "tracking_error_rad": 0.3})))
+    for _ in range(10):
+        assert not gate.tick(track(gate.robot.default_rad + 0.5, "another")).level
+
+
 def test_a_change_in_mid_blend_starts_from_the_command_of_that_moment() -> None:
     gate = Gate(robot_with(N, **(WIDE | {"blend_in_s": 0.1})))
     gate.settle()
@@ -207,6 +223,15 @@ def test_limiting_for_too_long_is_a_fault() -> None:
     assert f"joint.joint{J}.position_max_rad" in gate.memory.latched.causes
     assert gate.memory.latched.joints == {f"joint{J}"}
     assert gate.tick().level == Level.DAMP
+
+
+def test_sustained_limiting_has_the_reaction_of_faults() -> None:
+    gate = Gate(
+        robot_with(N, sustained_limiting_s=0.03, on_fault="limp", on_fall="hold", on_lost_sensing="hold")
+    )
+    gate.settle()
+    beyond = track(target_at(gate, gate.robot.position_max_rad[J] + 0.1))
+    assert [gate.tick(beyond).level for _ in range(3)][-1] == Level.LIMP
 
 
 def test_the_time_of_limiting_ends_at_its_limit() -> None:

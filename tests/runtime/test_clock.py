@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
 
-from robotrl.runtime.clock import FakeClock, Pacer, RealClock, Wake
+from robotrl.runtime.clock import FakeClock, Pacer, RealClock, Wake, with_patient_buses
+from tests.laws.rig import QUAD12
 
 PERIOD_S = 0.0625
 """A power of two, so that sums are exact."""
@@ -81,3 +83,13 @@ def test_the_real_clock_does_not_wake_early() -> None:
     clock.sleep_until(before_s + 0.01)
     assert time.monotonic() >= before_s + 0.01
     clock.sleep_until(before_s)
+
+
+def test_patience_changes_the_reply_time_out_alone() -> None:
+    patient = with_patient_buses(QUAD12)
+    assert patient.bus["legs"].reply_timeout_s > 10 * QUAD12.bus["legs"].reply_timeout_s
+    restored = {
+        name: dataclasses.replace(patient.bus[name], reply_timeout_s=bus.reply_timeout_s)
+        for name, bus in QUAD12.bus.items()
+    }
+    assert dataclasses.replace(patient, bus=restored) == QUAD12

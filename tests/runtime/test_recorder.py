@@ -55,7 +55,7 @@ def bits(values: object) -> bytes:
 def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
     ticks, events, recording = written(tmp_path / "run.mcap")
     assert recording.complete
-    assert recording.ticks == len(ticks) > 60
+    assert recording.ticks == len(ticks) > 50
     assert recording.events == events
     assert recording.attachments == ATTACHMENTS
     state, request = recording.topics["/state"], recording.topics["/request"]
@@ -145,7 +145,7 @@ def test_a_recording_cut_anywhere_gives_its_first_ticks(tmp_path: Path) -> None:
     ticks, _ = flight()
     file, cut = tmp_path / "run.mcap", tmp_path / "cut.mcap"
     recorder = McapRecorder(file, ATTACHMENTS)
-    for start in range(0, 60, 20):
+    for start in range(0, len(ticks), 20):
         for tick in ticks[start : start + 20]:
             recorder.tick(tick)
         time.sleep(0.25)  # a flush lies between
@@ -160,27 +160,34 @@ def test_a_recording_cut_anywhere_gives_its_first_ticks(tmp_path: Path) -> None:
             recording.topics["/timing"]["now_s"], [t.now_s for t in ticks[: recording.ticks]]
         )
     assert counts == sorted(counts)
-    assert {0, 60} <= set(counts)
+    assert {0, len(ticks)} <= set(counts)
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"not a recording of anything" * 10, b"\x89MCAP0\r\n"])
 def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "run.mcap"
     file.write_bytes(content)
-    with pytest.raises(RecordingError, match="run.mcap"):
+    with pytest.raises(RecordingError, match=r"run\.mcap"):
         read_recording(file)
 
 
-def test_a_damaged_recording_is_refused(tmp_path: Path) -> None:
+def test_damage_never_changes_a_number(tmp_path: Path) -> None:
     file = tmp_path / "run.mcap"
-    written(file)
-    data = bytearray(file.read_bytes())
-    for place in range(4000, len(data) - 4000, len(data) // 25):
-        damaged = bytearray(data)
-        damaged[place] ^= 0xFF
-        file.write_bytes(damaged)
-        with pytest.raises(RecordingError, match="intact"):
-            read_recording(file)
+    ticks, _, _ = written(file)
+    data = file.read_bytes()
+    refused = 0
+    for place in range(0, len(data), len(data) // 200):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        try:
+            recording = read_recording(file)
+        except RecordingError:
+            refused += 1
+            continue
+        same = ticks[: recording.ticks]
+        assert bits(recording.topics["/timing"]["now_s"]) == bits([t.now_s for t in same])
+        pos = recording.topics["/state"]["joint_pos_rad"]
+        assert bits(pos) == bits([t.state.joint_pos_rad for t in same])
+    assert refused > 100
 
 
 def test_what_cannot_be_written_or_read_is_told(tmp_path: Path) -> None:
