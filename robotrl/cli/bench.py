@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,8 @@ import tyro
 
 WARM_UP_S = 20.0
 """Training before `bench train` measures, so that it measures walking robots."""
+
+SEEDS = (0, 1, 2)
 
 MANY = 1000
 """Figures from here on are shown without decimals."""
@@ -26,11 +29,12 @@ class Bench:
     Example: robotrl bench train --json
     """
 
-    what: tyro.conf.Positional[Literal["train", "deploy"]]
+    what: tyro.conf.Positional[Literal["train", "learn", "deploy"]]
     """train: PPO end to end against raw physics stepping of the same model.
+    learn: the run from zero with three seeds, each evaluated; about six minutes.
     deploy: a policy through runtime, gate and emulated robot on the wall clock, for 2.5 minutes."""
     config: str = "quad12_walk_ppo"
-    """A run's TOML, for `train`."""
+    """A run's TOML, for `train` and `learn`."""
     policy: str = "quad12_walk"
     """A policy, for `deploy`."""
     json: bool = False
@@ -39,8 +43,9 @@ class Bench:
     def run(self) -> int:
         """Measure and print."""
         with tempfile.TemporaryDirectory() as scratch:
-            figures = self._train(Path(scratch)) if self.what == "train" else self._deploy(Path(scratch))
-        subject = self.config if self.what == "train" else self.policy
+            measure = {"train": self._train, "learn": self._learn, "deploy": self._deploy}[self.what]
+            figures = measure(Path(scratch))
+        subject = self.policy if self.what == "deploy" else self.config
         report = {"bench": self.what, "of": subject, "machine": machine(), "figures": figures}
         if self.json:
             print(json.dumps(report, indent=2))
@@ -55,6 +60,22 @@ class Bench:
         folder = scratch / "run"
         Train(config=self.config, out=folder, seconds=WARM_UP_S).train(quiet=self.json)
         return bench_training(folder)
+
+    def _learn(self, scratch: Path) -> dict[str, float]:
+        """Train and evaluate each seed; `train_wall_s` is the whole command less the evaluation."""
+        from robotrl.bench.evaluate import evaluate_run
+        from robotrl.cli.runfile import load_run
+        from robotrl.cli.train import Train
+
+        figures = {}
+        for seed in SEEDS:
+            folder = scratch / f"seed{seed}"
+            started = time.perf_counter()
+            Train(config=self.config, out=folder, seed=seed).train(quiet=self.json)
+            figures[f"seed{seed}_train_wall_s"] = time.perf_counter() - started
+            figures[f"seed{seed}_steps"] = float(load_run(folder).steps)
+            figures |= {f"seed{seed}_{name}": value for name, value in evaluate_run(folder).items()}
+        return figures
 
     def _deploy(self, scratch: Path) -> dict[str, float]:
         from robotrl.bench.deploy import bench_deploy

@@ -103,9 +103,9 @@ def collect(env: VectorEnv, ppo: Ppo, rollout: Rollout) -> None:
     timeouts: list[tuple[int, Tensor, Tensor, Tensor]] = []
     for t in range(len(rollout.reward)):
         rollout.observation[t], rollout.privileged[t] = env.observation, env.privileged
-        action, log_prob = ppo.act(env.observation)
+        action, mean = ppo.act(env.observation)
         stepped = env.step(action)
-        rollout.action[t], rollout.log_prob[t] = action, log_prob
+        rollout.action[t], rollout.mean[t] = action, mean
         rollout.reward[t] = stepped.reward
         rollout.ended[t] = (stepped.terminated | stepped.truncated).float()
         late = stepped.truncated[stepped.final_ids]

@@ -59,6 +59,22 @@ class PpoParams:
     """Widths of the hidden layers of actor and critic, each even."""
 
 
+@dataclass(frozen=True)
+class Minibatch:
+    """N samples; every tensor is (N, width)."""
+
+    critic_x: Tensor
+    """Normalised critic observation, the actor's first."""
+    action: Tensor
+    mean: Tensor
+    """Mean action of the policy that collected."""
+    log_prob: Tensor
+    """Log density of the action under that policy."""
+    advantage: Tensor
+    target: Tensor
+    """Value target."""
+
+
 class Ppo:
     """Actor, critic and their update. Both networks are exactly equivariant under the reflections."""
 
@@ -103,11 +119,9 @@ class Ppo:
 
     @torch.no_grad()
     def act(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample actions (B, n) and their log probabilities (B,)."""
-        mean, std = self.actor(observation), self._std()
-        noise = torch.randn_like(mean)
-        log_prob = -0.5 * noise.square().sum(-1) - std.log().sum() - LOG_SQRT_2PI * mean.shape[-1]
-        return mean + std * noise, log_prob
+        """Sample actions (B, n); returns them and their means."""
+        mean = self.actor(observation)
+        return mean + self._std() * torch.randn_like(mean), mean
 
     @torch.no_grad()
     def value(self, observation: Tensor, privileged: Tensor) -> Tensor:
@@ -118,37 +132,41 @@ class Ppo:
     def update(self, rollout: Rollout, last_value: Tensor) -> dict[str, float]:
         """Improve actor and critic on one rollout, then merge it into the observation statistics."""
         p = self.params
-        value = self.value(rollout.observation, rollout.privileged)
-        advantage = gae(rollout.reward, rollout.ended, value, last_value, p.gamma, p.gae_lambda)
-        target = (advantage + value).flatten()
+        observed = torch.cat((rollout.observation, rollout.privileged), dim=-1)
         with torch.no_grad():
-            critic_input = torch.cat((rollout.observation, rollout.privileged), dim=-1).flatten(0, 1)
-            actor_x = self.actor.norm(rollout.observation.flatten(0, 1))
-            critic_x = self.critic_norm(critic_input)
-            mean_old = self.actor.net(actor_x)
-        std_old = self._std().detach()
-        advantage = advantage.flatten()
+            critic_x = self.critic_norm(observed)
+            value: Tensor = self.critic(critic_x)[..., 0]
+        advantage = gae(rollout.reward, rollout.ended, value, last_value, p.gamma, p.gae_lambda)
+        target = advantage + value
         first, second = self.group.mean_(torch.stack((advantage.mean(), advantage.square().mean())))
         advantage = (advantage - first) / ((second - first**2).sqrt() + 1e-8)
-        action, log_prob = rollout.action.flatten(0, 1), rollout.log_prob.flatten()
-        totals: dict[str, float] = {}
-        batches = p.epochs * p.minibatches
+        std_old = self._std().detach()
+        log_prob = log_density(rollout.action, rollout.mean, std_old)
+        # One row per sample, so that a minibatch is gathered in one operation.
+        columns = (
+            critic_x,
+            rollout.action,
+            rollout.mean,
+            log_prob[..., None],
+            advantage[..., None],
+            target[..., None],
+        )
+        samples = torch.cat(columns, dim=-1).flatten(0, 1)
+        widths = [column.shape[-1] for column in columns]
+        figures: list[dict[str, float]] = []
         for _ in range(p.epochs):
-            for ids in torch.randperm(len(target)).chunk(p.minibatches):
-                figures = self._minibatch(
-                    actor_x[ids], critic_x[ids], action[ids], log_prob[ids], advantage[ids], target[ids],
-                    mean_old[ids], std_old,
-                )  # fmt: skip
-                for name, figure in figures.items():
-                    totals[name] = totals.get(name, 0.0) + figure / batches
+            for ids in torch.randperm(len(samples)).chunk(p.minibatches):
+                batch = Minibatch(*torch.split(samples[ids], widths, dim=-1))
+                figures.append(self._minibatch(batch, std_old))
         source, sign = self._mirror
-        self.critic_norm.update(critic_input, source, sign, self.group)
+        self.critic_norm.update(observed.flatten(0, 1), source, sign, self.group)
         self.actor.norm.copy_from(self.critic_norm)
-        spread = 1 - (target - value.flatten()).var() / target.var().clamp_min(1e-8)
-        return totals | {
+        unexplained = (target - value).var() / target.var().clamp_min(1e-8)
+        return {
+            **{name: sum(f[name] for f in figures) / len(figures) for name in figures[0]},
             "learning_rate": self.lr,
             "action_std": float(self._std().mean().detach()),
-            "explained_variance": float(spread),
+            "explained_variance": 1.0 - float(unexplained),
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -189,23 +207,17 @@ class Ppo:
         for group in self._optimizer.param_groups:
             group["lr"] = self.lr
 
-    def _minibatch(
-        self, actor_x: Tensor, critic_x: Tensor, action: Tensor, log_prob_old: Tensor, advantage: Tensor,
-        target: Tensor, mean_old: Tensor, std_old: Tensor,
-    ) -> dict[str, float]:  # fmt: skip
+    def _minibatch(self, batch: Minibatch, std_old: Tensor) -> dict[str, float]:
         p, std = self.params, self._std()
-        mean = self.actor.net(actor_x)
-        log_prob = (-0.5 * ((action - mean) / std).square() - std.log()).sum(-1) - LOG_SQRT_2PI * mean.shape[
-            -1
-        ]
-        ratio = (log_prob - log_prob_old).exp()
-        surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - p.clip, 1 + p.clip) * advantage).mean()
-        value_error = (self.critic(critic_x)[:, 0] - target).square().mean()
-        entropy = std.log().sum()
-        loss = p.value_weight * value_error - surrogate - p.entropy * entropy
+        mean = self.actor.net(batch.critic_x[:, : self._obs_size])  # both norms agree on these
+        ratio = (log_density(batch.action, mean, std) - batch.log_prob[:, 0]).exp()
+        advantage, clipped = batch.advantage[:, 0], ratio.clamp(1 - p.clip, 1 + p.clip)
+        surrogate = torch.minimum(ratio * advantage, clipped * advantage).mean()
+        value_error = (self.critic(batch.critic_x) - batch.target).square().mean()
+        loss = p.value_weight * value_error - surrogate - p.entropy * std.log().sum()
         self._gradient.zero_()
         loss.backward()
-        self._shared[-1] = kl_divergence(mean_old, std_old, mean.detach(), std.detach())
+        self._shared[-1] = kl_divergence(batch.mean, std_old, mean.detach(), std.detach())
         self.group.mean_(self._shared)
         kl = float(self._shared[-1])
         self._adapt_lr(kl)
@@ -219,6 +231,12 @@ class Ppo:
             self._set_lr(self.lr / 1.5)
         elif kl < self.params.kl_target / 2:
             self._set_lr(self.lr * 1.5)
+
+
+def log_density(action: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Log density of a diagonal Gaussian, summed over the last dimension."""
+    scaled = (action - mean) / std
+    return -0.5 * scaled.square().sum(-1) - std.log().sum() - LOG_SQRT_2PI * mean.shape[-1]
 
 
 def kl_divergence(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:

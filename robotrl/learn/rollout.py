@@ -15,7 +15,8 @@ class Rollout:
     observation: Tensor
     privileged: Tensor
     action: Tensor
-    log_prob: Tensor
+    mean: Tensor
+    """Mean of the distribution that the action was drawn from."""
     reward: Tensor
     ended: Tensor
     """1 where an episode ended in this step, for whatever reason."""
@@ -27,7 +28,8 @@ class Rollout:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros((steps, worlds, *shape))
 
-        return Rollout(zeros(observation), zeros(privileged), zeros(action), zeros(), zeros(), zeros())
+        shapes = (zeros(observation), zeros(privileged), zeros(action), zeros(action))
+        return Rollout(*shapes, zeros(), zeros())
 
 
 def gae(reward: Tensor, ended: Tensor, value: Tensor, last_value: Tensor, gamma: float, lam: float) -> Tensor:

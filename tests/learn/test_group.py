@@ -30,7 +30,7 @@ def learner(group: Group) -> Ppo:
 def rollout(worlds: slice) -> Rollout:
     torch.manual_seed(7)
     whole = Rollout.empty(4, WORLDS, 4, 1, 3)
-    for name in ("observation", "privileged", "action", "log_prob", "reward"):
+    for name in ("observation", "privileged", "action", "mean", "reward"):
         getattr(whole, name).normal_()
     return Rollout(**{name: value[:, worlds].contiguous() for name, value in vars(whole).items()})
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Actor, mirror_mlp
 from robotrl.learn.normalize import RunningNorm
-from robotrl.learn.ppo import Ppo, PpoParams, kl_divergence
+from robotrl.learn.ppo import Ppo, PpoParams, kl_divergence, log_density
 
 SOURCE, SIGN = (1, 0, 2, 3), (1.0, 1.0, -1.0, 1.0)
 OUT_SOURCE, OUT_SIGN = (2, 1, 0), (1.0, -1.0, 1.0)
@@ -80,14 +80,21 @@ def small_ppo() -> Ppo:
     return Ppo(params, Reflection(SOURCE, SIGN), Reflection((0,), (1.0,)), Reflection(OUT_SOURCE, OUT_SIGN))
 
 
-def test_log_probability_is_that_of_the_sampled_action() -> None:
+def test_actions_are_drawn_from_the_density_that_the_update_assumes() -> None:
     torch.manual_seed(0)
     ppo = small_ppo()
-    observation = torch.randn(7, 4)
-    action, log_prob = ppo.act(observation)
-    noise = (action - ppo.actor(observation)) / 0.5
-    density = torch.exp(-noise.square() / 2) / (0.5 * (2 * torch.pi) ** 0.5)
-    torch.testing.assert_close(log_prob, density.prod(-1).log().detach())
+    observation = torch.randn(1, 4).expand(20_000, 4)
+    action, mean = ppo.act(observation)
+    torch.testing.assert_close(mean, ppo.actor(observation).detach())
+    torch.testing.assert_close(action.mean(0), mean[0], atol=0.02, rtol=0)
+    torch.testing.assert_close(action.std(0), torch.full((3,), 0.5), atol=0.02, rtol=0)
+
+
+def test_log_density_equals_its_formula() -> None:
+    torch.manual_seed(0)
+    action, mean, std = torch.randn(7, 3), torch.randn(7, 3), torch.rand(3) + 0.2
+    density = torch.exp(-((action - mean) / std).square() / 2) / (std * (2 * torch.pi) ** 0.5)
+    torch.testing.assert_close(log_density(action, mean, std), density.prod(-1).log())
 
 
 def test_exchanged_actions_share_their_deviation() -> None:
@@ -106,7 +113,7 @@ def test_state_restores_the_learner_exactly() -> None:
     def rollout() -> Rollout:
         torch.manual_seed(3)
         r = Rollout.empty(8, 6, 4, 1, 3)
-        for name in ("observation", "privileged", "action", "log_prob", "reward"):
+        for name in ("observation", "privileged", "action", "mean", "reward"):
             getattr(r, name).normal_()
         return r
 
