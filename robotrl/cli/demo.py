@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -64,9 +66,18 @@ class Demo:
     """Use the policy that ships with robotrl instead of training one."""
     out: Path = Path("demo")
     """Folder for the recording, the report and, unless quick, the training run."""
+    json: bool = False
+    """Print the figures as JSON; everything else goes to the error output."""
 
     def run(self) -> int:
         """Run the whole line; 1 where something did not behave as promised."""
+        with contextlib.redirect_stdout(sys.stderr if self.json else sys.stdout):
+            promises = self._promises()
+        if self.json:
+            print(json.dumps([dataclasses.asdict(promise) for promise in promises], indent=2))
+        return 0 if all(promise.kept for promise in promises) else 1
+
+    def _promises(self) -> list[Promise]:
         from robotrl.bench.facts import facts_of
         from robotrl.bench.folder import read_run
         from robotrl.bench.promises import demo_promises
@@ -81,7 +92,7 @@ class Demo:
         promises = demo_promises(facts_of(run), run.robot)
         _print_table(promises)
         print(f"\nthe whole story: {folder / 'report.html'}")
-        return 0 if all(promise.kept for promise in promises) else 1
+        return promises
 
 
 def _need(*packages: str) -> None:
@@ -131,7 +142,7 @@ def _walk(folder: Path, policy: str) -> None:
         command = _show(
             "run", policy, *ports, "--script", str(script), "--record", str(record), "--arm", "--realtime"
         )
-        with subprocess.Popen(command) as running:
+        with subprocess.Popen(command, stdout=sys.stdout) as running:
             _pull_cable(emulated, record, running)
             code = running.wait()
         time.sleep(AFTERWARDS_S)
@@ -163,7 +174,7 @@ def _robotrl(*arguments: str, quiet: bool = False) -> None:
     Raises:
         SystemExit: with the command's own exit code; it has said why.
     """
-    stdout = subprocess.DEVNULL if quiet else None
+    stdout = subprocess.DEVNULL if quiet else sys.stdout
     if code := subprocess.run(_show(*arguments), stdout=stdout, check=False).returncode:
         raise SystemExit(code)
 

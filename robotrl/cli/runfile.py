@@ -27,7 +27,7 @@ from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.task import Task
 from robotrl.tasks.velocity import VelocityParams, VelocityStep, velocity_task
 
-CONFIG, CHECKPOINT, METRICS, SCORES = "config.toml", "checkpoint.safetensors", "metrics.jsonl", "scores.json"
+CONFIG, CHECKPOINT, SCORES = "config.toml", "checkpoint.safetensors", "scores.json"
 """Files in a run's folder."""
 
 

@@ -99,7 +99,6 @@ class Env(Generic[S]):
         self._substeps = round(self.period_s / worlds.model.opt.timestep)
         self._generator = torch.Generator().manual_seed(seed)
         self._weights = torch.tensor([term.weight for term in task.rewards.values()])
-        self.observation_size = len(task.symmetry.observation.source)
         self.action_size = worlds.model.nu
         self._command = torch.zeros((self.num, 3))
         self._command_age_s = torch.zeros(self.num)
@@ -122,12 +121,6 @@ class Env(Generic[S]):
         self.observation = self.task.policy.observe(self.channels, self.memory)
         self.privileged = self._privileged(everything)
         self._statistics = _Statistics(tuple(self.task.rewards))
-
-    def command(self, velocity: Tensor) -> None:
-        """Set every world's command (3,) or (B, 3) and keep it until the next call."""
-        self._command[:] = velocity
-        self._command_age_s[:] = torch.inf
-        self.observation = self.task.policy.observe(self.channels, self.memory)
 
     def step(self, action: Tensor) -> Transition[S]:
         """Apply actions (B, n) for one control period."""
@@ -215,8 +208,7 @@ class Env(Generic[S]):
         """Start a new episode in the worlds `ids`, with a new robot, command and pose."""
         self._randomizer.redraw(ids, self._generator)
         self._sensing.redraw(ids, self._generator)
-        if not torch.isinf(self._command_age_s).any():
-            self._draw_commands(ids)
+        self._draw_commands(ids)
         qpos, qvel = self.task.reset(len(ids), self._generator)
         self.worlds.reset(ids, qpos, qvel)
         self._age_s[ids] = 0.0

@@ -7,27 +7,18 @@ from typing import Protocol
 import mujoco
 from torch import Tensor
 
+from robotrl.tasks.task import WorldView
 
-class Worlds(Protocol):
-    """B worlds of one model. Float32 tensors returned are snapshots of the last `step` or `reset`."""
+
+class Worlds(WorldView, Protocol):
+    """B worlds of one model: what tasks read of them, and what moves them.
+
+    Float32 tensors that are read are snapshots of the last `step` or `reset`; forces and sensors are
+    those of the last substep's start.
+    """
 
     num: int
     model: mujoco.MjModel
-
-    @property
-    def qpos(self) -> Tensor:
-        """Generalised positions (B, nq)."""
-
-    @property
-    def qvel(self) -> Tensor:
-        """Generalised velocities (B, nv)."""
-
-    @property
-    def actuator_force(self) -> Tensor:
-        """Actuator forces of the last substep (B, nu)."""
-
-    def sensor(self, *names: str) -> Tensor:
-        """Values of equally sized sensors (B, len(names), size), one substep behind the state."""
 
     def step(self, targets: Tensor) -> None:
         """Advance one substep for each row of `targets` (substeps, B, nu)."""

@@ -29,8 +29,13 @@ class Between:
     high: float = math.inf
 
     def __str__(self) -> str:
-        """Read as the allowed set in an error."""
-        return f"{self.low} to {self.high}" if math.isfinite(self.high) else f"{self.low} or more"
+        """Read as the allowed set in an error.
+
+        Integers and floats look alike: `typing` may replace `Between(0.0)` by an equal `Between(0)`.
+        """
+        return (
+            f"{self.low:.12g} to {self.high:.12g}" if math.isfinite(self.high) else f"{self.low:.12g} or more"
+        )
 
 
 def load_toml(file: Path) -> dict[str, Any]:

@@ -103,7 +103,6 @@ class Task(Generic[S]):
     Attributes:
         name: the task's name.
         policy: what the actor reads and moves.
-        privileged_size: length of the critic's extra observation.
         episode_s: time-out.
         command_low: smallest command of each component.
         command_high: largest command of each component.
@@ -126,7 +125,6 @@ class Task(Generic[S]):
 
     name: str
     policy: PolicyInterface
-    privileged_size: int
     episode_s: float
     command_low: tuple[float, ...]
     command_high: tuple[float, ...]

@@ -184,7 +184,6 @@ def velocity_task(robot: RobotSpec, params: VelocityParams, foot_radius_m: float
     return Task(
         name="velocity",
         policy=policy_interface(robot, params),
-        privileged_size=12,
         episode_s=params.episode_s,
         command_low=(-params.command_vx_m_s, -params.command_vy_m_s, -params.command_wz_rad_s),
         command_high=(params.command_vx_m_s, params.command_vy_m_s, params.command_wz_rad_s),

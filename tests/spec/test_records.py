@@ -79,12 +79,12 @@ def test_every_kind_is_read_and_numbers_become_the_declared_type() -> None:
         (
             "leg",
             {"length_m": 1.01},
-            "robot.toml: run.leg.length_m: is out of range, got 1.01; allowed: 0.0 to 1.0",
+            "robot.toml: run.leg.length_m: is out of range, got 1.01; allowed: 0 to 1",
         ),
         (
             "leg",
             {},
-            "robot.toml: run.leg.length_m: is missing; allowed: a finite number in 0.0 to 1.0",
+            "robot.toml: run.leg.length_m: is missing; allowed: a finite number in 0 to 1",
         ),
         (
             "by_name",
