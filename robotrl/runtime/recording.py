@@ -7,14 +7,16 @@ the strings "NaN", "Infinity" and "-Infinity". `stamp_s` and `now_s` are on the 
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from mcap.exceptions import EndOfFile, McapError
@@ -189,7 +191,7 @@ def read_recording(file: Path) -> Recording:
     attachments: dict[str, bytes] = {}
     complete = False
     try:
-        with file.open("rb") as stream:
+        with _Remaining(io.FileIO(file)) as stream:
             for item in _records(stream):
                 if isinstance(item, Attachment):
                     attachments[item.name] = item.data
@@ -208,7 +210,16 @@ def read_recording(file: Path) -> Recording:
     return Recording(topics, events, attachments, complete)
 
 
-def _records(stream: BinaryIO) -> Iterator[Attachment | Footer | tuple[str, bytes]]:
+class _Remaining(io.BufferedReader):
+    """A file of which no more is asked than it holds, whatever a damaged length field says."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to `size` bytes; None or a negative number means all."""
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _records(stream: _Remaining) -> Iterator[Attachment | Footer | tuple[str, bytes]]:
     """Attachments, (topic, JSON) and the footer, up to where the file ends."""
     topics: dict[int, str] = {}
     records = iter(StreamReader(stream, validate_crcs=True).records)

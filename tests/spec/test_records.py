@@ -108,4 +108,4 @@ def test_an_unknown_key_lists_the_known_ones() -> None:
 
 def test_a_number_without_a_range_has_no_upper_end() -> None:
     assert str(Between(0.5)) == "0.5 or more"
-    assert str(Between(0.5, 1.0)) == "0.5 to 1.0"
+    assert str(Between(0.5, 1.0)) == str(Between(0.5, 1)) == "0.5 to 1"
