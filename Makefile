@@ -9,10 +9,10 @@ DEMO ?=
 demo: $(VENV)/installed-train
 	$(VENV)/bin/robotrl demo $(DEMO)
 
-test: $(VENV)/installed-train,dev
+test: $(VENV)/installed-train,gpu,dev
 	$(VENV)/bin/python -m pytest
 
-lint: $(VENV)/installed-train,dev
+lint: $(VENV)/installed-train,gpu,dev
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy

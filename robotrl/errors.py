@@ -8,6 +8,7 @@ RobotrlError
 │   └── CheckpointError    a training run that cannot be resumed
 ├── VerificationError      an exported policy that does not equal the trained one
 ├── PortError              a serial port that is missing, busy, or has just gone away
+├── ScreenError            no screen to open a window on, or no OpenGL library to draw with
 ├── ProtocolError          bytes that no device of this protocol would send
 ├── DeviceError            a servo or IMU that answers, but with something wrong
 ├── ModeError              a mode change that the transition table does not contain
@@ -81,6 +82,10 @@ class VerificationError(RobotrlError):
 
 class PortError(RobotrlError):
     """A serial port is missing, busy, or has gone away."""
+
+
+class ScreenError(RobotrlError):
+    """There is no screen to open a window on, or no OpenGL library to draw with."""
 
 
 class ProtocolError(RobotrlError):

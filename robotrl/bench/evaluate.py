@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from robotrl.cli.runfile import Job
+    from robotrl.sim.curriculum import Curriculum
     from robotrl.sim.env import Env, Transition
 
     Tick = Callable[[], Transition[VelocityStep]]
@@ -26,6 +27,8 @@ TIMESTEP_S = 0.005
 WORLDS, EPISODE_S, SEED = 128, 20.0, 5
 SHORTEST_SWING_S = 0.08
 """A foot that is off the ground for less has only bounced."""
+SURVIVED_ON = "survived_on/"
+"""Prefix of the shares of worlds without a fall on one kind or level of a terrain."""
 
 MEANING = {
     "error_vx_m_s": "forward velocity, mean absolute error",
@@ -44,7 +47,8 @@ def evaluate_run(folder: Path, threads: int = 2) -> dict[str, float]:
     """Score a run's newest network on randomised robots and on the nominal one.
 
     Returns:
-        The figures of `MEANING`, those on the nominal robot prefixed by `nominal_`.
+        The figures of `MEANING`, on a terrain those of `survival_by_tile` too, and all of them on the
+        nominal robot prefixed by `nominal_`.
     """
     from robotrl.cli.runfile import load_run
 
@@ -113,7 +117,7 @@ def evaluate(env: Env[VelocityStep], tick: Tick) -> dict[str, float]:
         swings.add(transition.step)
         for name, value in env.task.metrics(transition.step).items():
             totals[name] = totals.get(name, 0.0) + float(value.mean()) / ticks
-    return {
+    scores = {
         "error_vx_m_s": totals["error_vx_m_s"],
         "error_vy_m_s": totals["error_vy_m_s"],
         "error_wz_rad_s": totals["error_wz_rad_s"],
@@ -123,6 +127,19 @@ def evaluate(env: Env[VelocityStep], tick: Tick) -> dict[str, float]:
         "tilt_rad": totals["tilt_rad"],
         "knee_contact_share": totals["knee_contact"],
         "trunk_contact_share": totals["trunk_contact"],
+    }
+    return scores | (survival_by_tile(env.curriculum, alive) if env.curriculum else {})
+
+
+def survival_by_tile(curriculum: Curriculum, alive: Tensor) -> dict[str, float]:
+    """Share of `alive` (B,) worlds on each kind of tile and on each level, under `SURVIVED_ON`."""
+    terrain = curriculum.terrain.params
+    groups: dict[str, Tensor] = {kind: curriculum.kind == k for k, kind in enumerate(terrain.kinds)}
+    groups |= {f"level {level}": curriculum.level == level for level in range(terrain.levels)}
+    return {
+        SURVIVED_ON + name: float(alive[worlds].float().mean())
+        for name, worlds in groups.items()
+        if worlds.any()
     }
 
 
@@ -155,5 +172,8 @@ def score_table(scores: dict[str, float], title: str) -> Table:
 
     table = Table("figure", "randomised", "nominal", title=title, title_justify="left")
     for name, meaning in MEANING.items():
+        table.add_row(meaning, f"{scores[name]:.4f}", f"{scores['nominal_' + name]:.4f}")
+    for name in (name for name in scores if name.startswith(SURVIVED_ON)):
+        meaning = f"episodes without a fall, {name.removeprefix(SURVIVED_ON)}"
         table.add_row(meaning, f"{scores[name]:.4f}", f"{scores['nominal_' + name]:.4f}")
     return table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,13 +17,11 @@ import numpy as np
 from PIL import Image
 
 from robotrl.bench.flight import FOOT_DOWN_N, Truth, Window
+from robotrl.bench.opengl import drawing_environment
+from robotrl.errors import ScreenError
 from robotrl.sim.model import torque_model
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.state import Floats
-
-GL_LIBRARIES = ("egl", "osmesa")
-"""Tried in this order where there is no screen and MUJOCO_GL is not set."""
-
 
 SHORTEST_STRIDE_S = 0.15
 """A foot that comes down again sooner has only bounced."""
@@ -83,30 +80,25 @@ def postures(truth: Truth, stamps_s: Floats) -> Floats:
 
 def render(robot: RobotSpec, qpos: Floats, view: View) -> Pictures:
     """Draw postures in a child process with the first OpenGL library that works."""
-    problem = ""
-    for library in _libraries():
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            np.savez(folder / "frames.npz", qpos=qpos, **dataclasses.asdict(view))
-            done = subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "robotrl.bench.render",
-                    robot.model_file,
-                    folder / "frames.npz",
-                    folder,
-                ],
-                env=os.environ | ({"MUJOCO_GL": library} if library else {}),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            files = sorted(folder.glob("*.png"))
-            if done.returncode == 0 and len(files) == len(qpos):
-                return Pictures(tuple(Image.open(file).copy() for file in files))
-            problem = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return Pictures((), problem)
+    try:
+        environment = drawing_environment()
+    except ScreenError as error:
+        return Pictures((), str(error))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.savez(folder / "frames.npz", qpos=qpos, **dataclasses.asdict(view))
+        program = [sys.executable, "-m", "robotrl.bench.render"]
+        done = subprocess.run(
+            [*program, robot.model_file, folder / "frames.npz", folder],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        files = sorted(folder.glob("*.png"))
+        if done.returncode == 0 and len(files) == len(qpos):
+            return Pictures(tuple(Image.open(file).copy() for file in files))
+        return Pictures((), (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
 
 
 def stick_figures(robot: RobotSpec, qpos: Floats) -> list[Floats]:
@@ -148,8 +140,3 @@ def moving(frames: Sequence[Image.Image], frame_s: float) -> str:
 
 def _uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _libraries() -> tuple[str, ...]:
-    """MUJOCO_GL values to try; empty text leaves the environment as it is."""
-    return ("",) if "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ else GL_LIBRARIES

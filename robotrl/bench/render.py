@@ -15,12 +15,6 @@ from PIL import Image
 
 from robotrl.spec.state import Floats
 
-_SKY = ([0.97, 0.98, 1.0], [0.86, 0.89, 0.94])
-_TILES = ([0.90, 0.92, 0.945], [0.82, 0.845, 0.88])
-_TILE_M = 0.1
-_PATTERN_M = 2 * _TILE_M
-"""The floor looks the same again after this distance."""
-
 
 def render(
     model_file: Path,
@@ -42,7 +36,7 @@ def render(
         size_px: width and height.
         folder: where the pictures go.
     """
-    spec = _studio(model_file)
+    spec = mujoco.MjSpec.from_file(str(model_file))
     spec.camera(camera).fovy = fov_deg
     spec.camera(camera).pos[2] -= lower_m
     model = spec.compile()
@@ -51,40 +45,9 @@ def render(
     with mujoco.Renderer(model, height, width) as renderer:
         for frame, row in enumerate(qpos):
             data.qpos[:] = row
-            data.qpos[:2] %= _PATTERN_M  # the light's shadow reaches only so far from the origin
             mujoco.mj_forward(model, data)
             renderer.update_scene(data, camera)
             Image.fromarray(renderer.render()).save(folder / f"{frame:03}.png", compress_level=1)
-
-
-def _studio(model_file: Path) -> mujoco.MjSpec:
-    """The robot under daylight on a tiled floor, so that one sees it move."""
-    spec = mujoco.MjSpec.from_file(str(model_file))
-    spec.visual.headlight.ambient = [0.45, 0.45, 0.45]
-    spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
-    spec.visual.headlight.specular = [0.1, 0.1, 0.1]
-    spec.visual.quality.shadowsize = 1024
-    for light in spec.lights:
-        light.type = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-        light.diffuse = [0.5, 0.5, 0.5]
-    _texture(spec, "sky", mujoco.mjtTexture.mjTEXTURE_SKYBOX, mujoco.mjtBuiltin.mjBUILTIN_GRADIENT, _SKY)
-    _texture(spec, "tiles", mujoco.mjtTexture.mjTEXTURE_2D, mujoco.mjtBuiltin.mjBUILTIN_CHECKER, _TILES)
-    material = spec.add_material(name="tiles", texuniform=True, texrepeat=[1 / _PATTERN_M, 1 / _PATTERN_M])
-    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "tiles"
-    spec.geom("floor").material = "tiles"
-    return spec
-
-
-def _texture(
-    spec: mujoco.MjSpec,
-    name: str,
-    kind: mujoco.mjtTexture,
-    pattern: mujoco.mjtBuiltin,
-    colours: tuple[list[float], list[float]],
-) -> None:
-    spec.add_texture(
-        name=name, type=kind, builtin=pattern, rgb1=colours[0], rgb2=colours[1], width=256, height=256
-    )
 
 
 def _main() -> None:

@@ -127,7 +127,7 @@ def _gait(robot: RobotSpec, truth: Truth, walked: Window) -> str:
     captions = [f"{1e3 * (stamp - cycle.start_s):.0f} ms" for stamp in stamps]
     title, caption = "The gait", "One stride, from touch-down to touch-down of the front left foot."
     if not pictures.frames:
-        caption += f" Drawn as lines, since no OpenGL library works here ({pictures.problem})."
+        caption += f" Drawn as lines: {pictures.problem}."
         return section(title, caption, figures.stick_figures(gait.stick_figures(robot, qpos)))
     seen = np.arange(walked.start_s, walked.end_s, MOVING_FRAME_S)
     moving = gait.render(robot, gait.postures(truth, seen), MOVING)

@@ -17,9 +17,12 @@ from unittest import mock
 import mujoco.batch
 import numpy as np
 
+from robotrl.sim.env import Env
 from robotrl.sim.model import position_model
+from robotrl.sim.worlds import Worlds
 
 if TYPE_CHECKING:
+    from robotrl.cli.runfile import Job
     from robotrl.cli.train import Learner
 
 ROUNDS, ROUND_S = 5, 4.0
@@ -32,25 +35,27 @@ def bench_training(folder: Path) -> dict[str, float]:
         Medians over rounds of `raw_steps_per_s`, `train_steps_per_s` and `ratio`, and the shares
         of training's wall clock that rank 0 spends in physics, environment, inference and update.
     """
+    from robotrl.cli.runfile import config_of, read_job
     from robotrl.cli.train import Learner, Ranks
 
+    job = read_job(config_of(folder))
     with tempfile.TemporaryDirectory() as scratch, Ranks(folder, Path(scratch), resume=True) as size:
         learner = Learner(folder, 0, size, Path(scratch), resume=True)
         try:
-            return _rounds(learner, size)
+            return _rounds(learner, job, size)
         finally:
             learner.group.agree(False)
             learner.group.leave()
 
 
-def _rounds(learner: Learner, size: int) -> dict[str, float]:
+def _rounds(learner: Learner, job: Job, size: int) -> dict[str, float]:
     timers = Timers(learner)
     raw, train, ratios = [], [], []
     with timers:
         _train(learner, 2 * ROUND_S)  # warm-up
         timers.reset()
         for _ in range(ROUNDS):
-            raw.append(_raw(learner, size))
+            raw.append(_raw(learner, job, size))
             train.append(_train(learner, ROUND_S))
             ratios.append(train[-1] / raw[-1])
     return {
@@ -74,9 +79,9 @@ def _train(learner: Learner, seconds: float) -> float:
     return steps / (time.perf_counter() - started)
 
 
-def _raw(learner: Learner, size: int) -> float:
+def _raw(learner: Learner, job: Job, size: int) -> float:
     """Step as many worlds, on as many threads, from training's present states; steps per second."""
-    worlds, job = learner.env.worlds, learner.job
+    worlds = _worlds(learner)
     model = position_model(job.robot, job.config.sim.timestep_s)
     batch = mujoco.batch.Batch(model, nsim=worlds.num * size, nthread=size)
     batch.bind("qpos")[:] = np.tile(worlds.qpos.numpy(), (size, 1))
@@ -94,12 +99,17 @@ def _raw(learner: Learner, size: int) -> float:
     return steps / (time.perf_counter() - started)
 
 
+def _worlds(learner: Learner) -> Worlds:
+    assert isinstance(learner.env, Env), "a robot's run"
+    return learner.env.worlds
+
+
 class Timers:
     """Adds up the wall clock inside the learner's parts, by wrapping their methods while measuring."""
 
     def __init__(self, learner: Learner) -> None:
         self._parts: list[tuple[Any, str, str]] = [
-            (learner.env.worlds, "step", "physics"),
+            (_worlds(learner), "step", "physics"),
             (learner.env, "step", "environment"),
             (learner.ppo, "act", "inference"),
             (learner.ppo, "update", "update"),

@@ -6,10 +6,11 @@ import json
 import platform
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -29,22 +30,36 @@ class Bench:
     Example: robotrl bench train --json
     """
 
-    what: tyro.conf.Positional[Literal["train", "learn", "deploy"]]
-    """train: PPO end to end against raw physics stepping of the same model.
+    what: tyro.conf.Positional[Literal["sim", "train", "learn", "deploy", "table"]]
+    """sim: whole environment steps against raw physics stepping, and against Gymnasium; ten minutes.
+    train: PPO end to end against raw physics stepping of the same model.
     learn: the run from zero with three seeds, each evaluated; about six minutes.
-    deploy: a policy through runtime, gate and emulated robot on the wall clock, for 2.5 minutes."""
+    deploy: a policy through runtime, gate and emulated robot on the wall clock, for 2.5 minutes.
+    table: nothing is measured; prints the README's table from the kept results."""
     config: str = "quad12_walk_ppo"
     """A run's TOML, for `train` and `learn`."""
     policy: str = "quad12_walk"
     """A policy, for `deploy`."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where `sim` runs: CPU threads, or a GPU with MuJoCo Warp."""
+    threads: int = 2
+    """Physics threads, for `sim`."""
     json: bool = False
     """Print the figures as JSON."""
 
     def run(self) -> int:
         """Measure and print."""
+        if self.what == "table":
+            print(_readme_table())
+            return 0
         with tempfile.TemporaryDirectory() as scratch:
-            measure = {"train": self._train, "learn": self._learn, "deploy": self._deploy}[self.what]
-            figures = measure(Path(scratch))
+            measure: dict[str, Callable[[Path], dict[str, Any]]] = {
+                "sim": self._sim,
+                "train": self._train,
+                "learn": self._learn,
+                "deploy": self._deploy,
+            }
+            figures = measure[self.what](Path(scratch))
         subject = self.policy if self.what == "deploy" else self.config
         report = {"bench": self.what, "of": subject, "machine": machine(), "figures": figures}
         if self.json:
@@ -52,6 +67,18 @@ class Bench:
         else:
             _print_table(f"bench {self.what} {subject}", figures)
         return 0
+
+    def _sim(self, _scratch: Path) -> dict[str, Any]:
+        from rich.console import Console
+
+        report = Console(stderr=True).print
+        if self.device == "cuda":
+            from robotrl.bench.sim_warp import WORLDS, bench_warp
+
+            return bench_warp(self.device, WORLDS, report)
+        from robotrl.bench.sim import bench_native
+
+        return bench_native(self.threads, report)
 
     def _train(self, scratch: Path) -> dict[str, float]:
         from robotrl.bench.train import bench_training
@@ -84,14 +111,35 @@ class Bench:
         return bench_deploy(find_shipped("policies", self.policy), scratch, seed=0)
 
 
-def _print_table(title: str, figures: dict[str, float]) -> None:
+def _readme_table() -> str:
+    from robotrl.bench.table import figures_table
+    from robotrl.spec.shipped import find_shipped
+
+    return figures_table(Path("benchmarks"), find_shipped("policies", "quad12_walk"))
+
+
+def _print_table(title: str, figures: dict[str, Any]) -> None:
+    """Print single figures as one table, and each list of records as one of its own."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("figure", "value", title=title, title_justify="left")
+    single = Table("figure", "value", title=title, title_justify="left")
     for name, value in figures.items():
-        table.add_row(name, f"{value:,.4g}" if value < MANY else f"{value:,.0f}")
-    Console().print(table)
+        if isinstance(value, list):
+            table = Table(*value[0], title=f"{title}: {name}", title_justify="left")
+            for record in value:
+                table.add_row(*(_shown(entry) for entry in record.values()))
+            Console().print(table)
+        else:
+            single.add_row(name, _shown(value))
+    if single.row_count:
+        Console().print(single)
+
+
+def _shown(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.4g}" if value < MANY else f"{value:,.0f}"
 
 
 def machine() -> dict[str, str]:

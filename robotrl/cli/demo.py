@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robotrl.cli.bench import machine
 from robotrl.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class Demo:
         with contextlib.redirect_stdout(sys.stderr if self.json else sys.stdout):
             promises = self._promises()
         if self.json:
-            print(json.dumps([dataclasses.asdict(promise) for promise in promises], indent=2))
+            figures = [dataclasses.asdict(promise) for promise in promises]
+            print(json.dumps({"demo": ROBOT, "machine": machine(), "figures": figures}, indent=2))
         return 0 if all(promise.kept for promise in promises) else 1
 
     def _promises(self) -> list[Promise]:

@@ -21,7 +21,9 @@ from robotrl.cli.replay import Replay
 from robotrl.cli.report import Report
 from robotrl.cli.run import Run
 from robotrl.cli.train import Train
-from robotrl.errors import BadInputError, PortError, RobotrlError
+from robotrl.cli.video import Video
+from robotrl.cli.view import View
+from robotrl.errors import BadInputError, PortError, RobotrlError, ScreenError
 
 FINE, PROBLEM, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; something was found wrong; nothing was done; ended by Ctrl-C."""
@@ -46,12 +48,15 @@ COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
         "replay": Replay,
         "report": Report,
         "bench": Bench,
+        "view": View,
+        "video": Video,
         "demo": Demo,
     }
 )
 
 TRAIN_PACKAGES = frozenset(
     {
+        "av",
         "gymnasium",
         "gymnasium_robotics",
         "matplotlib",
@@ -64,6 +69,9 @@ TRAIN_PACKAGES = frozenset(
     }
 )
 """Import names that come with `robotrl[train]` and that a robot does without."""
+
+GPU_PACKAGES = frozenset({"mujoco_warp", "warp"})
+"""Import names that come with `robotrl[gpu]`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,15 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = _parse(arguments)
     try:
         return command.run()
-    except (BadInputError, PortError) as error:
+    except (BadInputError, PortError, ScreenError) as error:
         return _fail(str(error), WRONG_USE)
     except RobotrlError as error:
         return _fail(str(error), PROBLEM)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in TRAIN_PACKAGES:
+        if package not in TRAIN_PACKAGES | GPU_PACKAGES:
             raise
-        return _fail(f"this command needs {package}: pip install 'robotrl[train]'", WRONG_USE)
+        extra = "gpu" if package in GPU_PACKAGES else "train"
+        return _fail(f"this command needs {package}: pip install 'robotrl[{extra}]'", WRONG_USE)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
 

@@ -1,4 +1,4 @@
-"""A training run: its TOML, what is built from it, and the folder that it leaves."""
+"""A training run of a robot: its TOML, what is built from it, and the folder that it leaves."""
 
 from __future__ import annotations
 
@@ -11,51 +11,47 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robotrl.errors import CheckpointError
-from robotrl.learn.checkpoint import load_checkpoint
+from robotrl.errors import CheckpointError, ConfigError
+from robotrl.learn.checkpoint import Progress, load_checkpoint
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Actor
 from robotrl.learn.ppo import Ppo, PpoParams
+from robotrl.sim.build import Scene, SceneParams, build_scene
 from robotrl.sim.env import Env
-from robotrl.sim.model import position_model
-from robotrl.sim.native import NativeWorlds
-from robotrl.sim.randomize import RandomizeParams, Randomizer, nominal_params
-from robotrl.sim.sensing import EXACT, Sensing, SensingParams
+from robotrl.sim.quarantine import Quarantine
 from robotrl.spec.records import Between, parse_toml, read_record, read_text
-from robotrl.spec.robot import RobotSpec, load_robot
-from robotrl.spec.shipped import find_shipped
+from robotrl.spec.robot import RobotSpec
 from robotrl.tasks.task import Task
-from robotrl.tasks.velocity import VelocityParams, VelocityStep, velocity_task
+from robotrl.tasks.velocity import VelocityStep
 
 CONFIG, CHECKPOINT, SCORES = "config.toml", "checkpoint.safetensors", "scores.json"
 """Files in a run's folder."""
+BROKEN = "broken"
+"""Folder in a run's folder for the states of worlds whose simulation failed."""
 
 
 @dataclass(frozen=True)
-class SimParams:
-    """The `[sim]` table of a run."""
+class Budget:
+    """How long to train; of both, exactly one is not zero."""
 
-    worlds: Annotated[int, Between(1)]
-    """Over all processes together."""
-    timestep_s: Annotated[float, Between(1e-4, 0.05)]
-    processes: Annotated[int, Between(1, 256)]
-    """Each steps its share of the worlds on one thread and averages gradients with the others."""
+    seconds: float
+    """Wall clock."""
+    steps: int
+    """Environment steps."""
+
+    def share(self, progress: Progress) -> float:
+        """How much of it is used up; 1 or more is all."""
+        return progress.seconds / self.seconds if self.seconds else progress.steps / self.steps
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training run, as its TOML says it."""
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(SceneParams):
+    """One training run of a robot, as its TOML says it."""
 
-    robot: str
-    task: Literal["velocity"]
     algorithm: Literal["ppo"]
     seed: int
     seconds: Annotated[float, Between(0.1)]
     """Wall clock to train for."""
-    sim: SimParams
-    velocity: VelocityParams
-    sensing: SensingParams
-    randomize: RandomizeParams
     ppo: PpoParams
 
 
@@ -66,39 +62,39 @@ class Job:
     config_text: str
     """The TOML as written."""
     config: TrainConfig
-    robot: RobotSpec
-    task: Task[VelocityStep]
+    scene: Scene
 
-    def env(self, worlds: int, seed: int, threads: int) -> Env[VelocityStep]:
+    @property
+    def robot(self) -> RobotSpec:
+        """The robot to train for."""
+        return self.scene.robot
+
+    @property
+    def task(self) -> Task[VelocityStep]:
+        """The task to train on."""
+        return self.scene.task
+
+    @property
+    def budget(self) -> Budget:
+        """How long to train."""
+        return Budget(self.config.seconds, 0)
+
+    def env(
+        self, worlds: int, seed: int, threads: int, quarantine: Quarantine | None = None
+    ) -> Env[VelocityStep]:
         """Build randomised training worlds."""
-        simulated = NativeWorlds(position_model(self.robot, self.config.sim.timestep_s), worlds, threads)
-        return self._join(simulated, self.config.randomize, self.config.sensing, seed)
+        return self.scene.env(worlds, seed, threads, quarantine)
 
     def evaluation_env(
         self, worlds: int, seed: int, threads: int, timestep_s: float, randomized: bool
     ) -> Env[VelocityStep]:
         """Build worlds with the full physics, of randomised or of nominal robots with exact sensors."""
-        simulated = NativeWorlds(position_model(self.robot, timestep_s), worlds, threads)
-        if randomized:
-            return self._join(simulated, self.config.randomize, self.config.sensing, seed)
-        return self._join(simulated, nominal_params(simulated.model), EXACT, seed)
+        return self.scene.evaluation_env(worlds, seed, threads, timestep_s, randomized)
 
     def ppo(self, group: Group | None = None) -> Ppo:
         """Build an untrained learner."""
         symmetry = self.task.symmetry
         return Ppo(self.config.ppo, symmetry.observation, symmetry.privileged, symmetry.action, group)
-
-    def _join(
-        self, worlds: NativeWorlds, ranges: RandomizeParams, sensing: SensingParams, seed: int
-    ) -> Env[VelocityStep]:
-        return Env(
-            self.task,
-            worlds,
-            Randomizer(worlds, ranges),
-            Sensing(self.robot, sensing, worlds.num),
-            self.robot.control.rate_hz,
-            seed,
-        )
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,8 @@ def read_job(file: Path) -> Job:
     """Read a run's TOML and the robot that it names.
 
     Raises:
-        ConfigError: anything unknown, missing, ill-typed, out of range or impossible.
+        ConfigError: anything unknown, missing, ill-typed, out of range or impossible, or a run
+            without a robot.
         BadInputError: no such robot.
     """
     return parse_job(read_text(file), file)
@@ -143,11 +140,17 @@ def parse_job(text: str, file: Path) -> Job:
     Raises:
         ConfigError: as `read_job`.
     """
-    config = read_record(TrainConfig, parse_toml(text, file), file=file)
-    robot = load_robot(find_shipped("hardware", config.robot))
-    model = position_model(robot, config.sim.timestep_s)
-    foot_radius_m = float(model.geom("FL_foot").size[0])
-    return Job(text, config, robot, velocity_task(robot, config.velocity, foot_radius_m))
+    table = parse_toml(text, file)
+    if "env" in table:
+        raise ConfigError(
+            "trains a Gymnasium environment, so there is no robot",
+            file=file,
+            key="env",
+            value=table["env"],
+            allowed="a run of a robot",
+        )
+    config = read_record(TrainConfig, table, file=file)
+    return Job(text, config, build_scene(config, file))
 
 
 def load_run(folder: Path) -> TrainedRun:
@@ -156,15 +159,33 @@ def load_run(folder: Path) -> TrainedRun:
     Raises:
         CheckpointError: the folder holds no run, or a damaged one.
     """
+    job = read_job(config_of(folder))
+    ppo, progress = load_learner(job.ppo(), folder)
+    return TrainedRun(job, ppo.actor, job.config.seed, progress.steps, _scores(folder / SCORES))
+
+
+def config_of(folder: Path) -> Path:
+    """Return the TOML in a run's folder.
+
+    Raises:
+        CheckpointError: the folder holds no run.
+    """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(
             "is not the folder of a training run", file=folder, allowed=f"a folder with {CONFIG}"
         )
-    job = read_job(folder / CONFIG)
+    return folder / CONFIG
+
+
+def load_learner(ppo: Ppo, folder: Path) -> tuple[Ppo, Progress]:
+    """Put the newest state of a run into its untrained learner.
+
+    Raises:
+        CheckpointError: there is none, or a damaged one.
+    """
     tensors, progress = load_checkpoint(folder / CHECKPOINT)
-    ppo = job.ppo()
     ppo.load_state(tensors)
-    return TrainedRun(job, ppo.actor, job.config.seed, progress.steps, _scores(folder / SCORES))
+    return ppo, progress
 
 
 def _scores(file: Path) -> dict[str, float]:

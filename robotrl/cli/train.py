@@ -33,24 +33,25 @@ class Train:
     """Instead of the TOML's."""
     seconds: float | None = None
     """Wall clock to train for, instead of the TOML's."""
+    steps: int | None = None
+    """Environment steps to train for, instead of the TOML's; for a TOML that counts steps."""
     resume: Path | None = None
-    """Go on with the run in this folder, for `seconds` in all."""
+    """Go on with the run in this folder, for `seconds` or `steps` in all."""
     json: bool = False
     """Print the final scores as JSON and nothing else."""
 
     def run(self) -> int:
         """Train, evaluate, write the scores."""
+        from robotrl.cli.eval import print_scores, score_run
         from robotrl.cli.runfile import SCORES
 
         folder, finished = self.train(quiet=self.json)
         if not finished:
             print(f"stopped; go on with: robotrl train --resume {folder}")
             return 0
-        from robotrl.bench.evaluate import evaluate_run
-
-        scores = evaluate_run(folder)
+        scores = score_run(folder)
         (folder / SCORES).write_text(json.dumps(scores, indent=2) + "\n")
-        _print_scores(folder, scores, as_json=self.json)
+        print_scores(scores, title=str(folder), as_json=self.json)
         return 0
 
     def train(self, quiet: bool) -> tuple[Path, bool]:
@@ -62,7 +63,8 @@ class Train:
 
     def _prepare(self) -> Path:
         """Make the run's folder with its own copy of the configuration, or find the one to resume."""
-        from robotrl.cli.runfile import CHECKPOINT, CONFIG, read_job
+        from robotrl.cli.runfile import CHECKPOINT, CONFIG
+        from robotrl.spec.records import read_text
         from robotrl.spec.shipped import find_shipped
 
         if bool(self.config) == bool(self.resume):
@@ -72,24 +74,38 @@ class Train:
             text = config.read_text() if config.is_file() else ""
             if not text or not (self.resume / CHECKPOINT).is_file():
                 raise BadInputError("holds no run to resume", file=self.resume)
-            config.write_text(_override(text, seconds=self.seconds))
+            config.write_text(self._checked(text, config)[0])
             return self.resume
         file = find_shipped("configs", self.config)
-        job = read_job(file)  # refuse a bad one before anything is created
-        seed = job.config.seed if self.seed is None else self.seed
+        text, seed = self._checked(read_text(file), file)
         folder = self.out or Path("runs") / f"{file.stem}-{seed}"
         if (folder / CHECKPOINT).exists():
             raise BadInputError("already holds a run", file=folder, allowed="a new --out, or --resume")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG).write_text(_override(job.config_text, seed=seed, seconds=self.seconds))
+        (folder / CONFIG).write_text(text)
         return folder
 
+    def _checked(self, text: str, file: Path) -> tuple[str, int]:
+        """Put the options into the TOML, refuse a bad one before anything is written; returns its seed."""
+        from robotrl.cli.gymfile import parse_training
 
-def _override(text: str, **values: float | None) -> str:
-    """Replace top-level `key = number` lines of a TOML, comments kept."""
+        seed = None if self.resume else self.seed
+        text = _override(text, file, seed=seed, seconds=self.seconds, steps=self.steps)
+        return text, parse_training(text, file).config.seed
+
+
+def _override(text: str, file: Path, **values: float | None) -> str:
+    """Replace top-level `key = number` lines of a TOML that came from `file`, comments kept.
+
+    Raises:
+        BadInputError: it has no such line.
+    """
     for key, value in values.items():
-        if value is not None:
-            text = re.sub(rf"(?m)^{key} = [-\d.e]+", f"{key} = {value}", text, count=1)
+        if value is None:
+            continue
+        text, found = re.subn(rf"(?m)^{key} = [-+\d.e_]+", f"{key} = {value}", text, count=1)
+        if not found:
+            raise BadInputError("has no such key to replace", file=file, key=key, value=value)
     return text
 
 
@@ -102,9 +118,10 @@ class Ranks:
     def __init__(self, folder: Path, scratch: Path, resume: bool) -> None:
         import torch.multiprocessing
 
-        from robotrl.cli.runfile import CONFIG, read_job
+        from robotrl.cli.gymfile import read_training
+        from robotrl.cli.runfile import CONFIG
 
-        self.size = read_job(folder / CONFIG).config.sim.processes
+        self.size = read_training(folder / CONFIG).config.sim.processes
         context = torch.multiprocessing.get_context("spawn")
         self._others = [
             context.Process(target=_rank, args=(folder, rank, self.size, scratch, resume), daemon=True)
@@ -133,23 +150,22 @@ def _rank(folder: Path, rank: int, size: int, scratch: Path, resume: bool) -> No
 
 def _lead(folder: Path, size: int, scratch: Path, resume: bool, quiet: bool) -> bool:
     """Rank 0: log, save, and decide when to stop."""
-    from robotrl.cli.runfile import CHECKPOINT, CONFIG, read_job
+    from robotrl.cli.runfile import CHECKPOINT
     from robotrl.learn.checkpoint import Progress, load_checkpoint, save_checkpoint
     from robotrl.learn.logs import RunLog
 
-    config = read_job(folder / CONFIG).config
     began = load_checkpoint(folder / CHECKPOINT)[1] if resume else Progress(0, 0, 0.0)
     interrupted = _Interrupt()
     learner = Learner(folder, 0, size, scratch, resume)
-    group, iterations = learner.group, learner.iterations
+    group, iterations, budget = learner.group, learner.iterations, learner.job.budget
     start, saved = time.perf_counter() - began.seconds, time.perf_counter()
     progress = began
-    with RunLog(folder, config.seconds, quiet) as log, interrupted:
-        while not interrupted.happened and time.perf_counter() - start < config.seconds:
+    with RunLog(folder, quiet) as log, interrupted:
+        while not interrupted.happened and budget.share(progress) < 1:
             group.agree(True)
             done = next(iterations)
             progress = Progress(done.index + 1, done.steps, time.perf_counter() - start)
-            log.write(done, progress.seconds)
+            log.write(done, progress.seconds, budget.share(progress))
             if time.perf_counter() - saved > CHECKPOINT_EVERY_S:
                 save_checkpoint(folder / CHECKPOINT, learner.ppo.state(), progress)
                 saved = time.perf_counter()
@@ -165,24 +181,25 @@ class Learner:
     def __init__(self, folder: Path, rank: int, size: int, scratch: Path, resume: bool) -> None:
         import torch
 
-        from robotrl.cli.runfile import CHECKPOINT, CONFIG, read_job
-        from robotrl.learn.checkpoint import Progress, load_checkpoint
+        from robotrl.cli.gymfile import read_training
+        from robotrl.cli.runfile import BROKEN, CONFIG, load_learner
+        from robotrl.learn.checkpoint import Progress
         from robotrl.learn.group import Group
         from robotrl.learn.loop import train_ppo
+        from robotrl.sim.quarantine import Quarantine
 
         torch.set_num_threads(1)
-        self.job = read_job(folder / CONFIG)
+        self.job = read_training(folder / CONFIG)
         config = self.job.config
         self.group = Group(rank, size, scratch / "rendezvous")
         torch.manual_seed(config.seed)  # the same network on every rank
-        self.ppo = self.job.ppo(self.group)
-        progress = Progress(0, 0, 0.0)
-        if resume:
-            tensors, progress = load_checkpoint(folder / CHECKPOINT)
-            self.ppo.load_state(tensors)
+        with torch.device(config.sim.device):
+            self.ppo = self.job.ppo(self.group)
+        progress = load_learner(self.ppo, folder)[1] if resume else Progress(0, 0, 0.0)
         seed = config.seed * 1000 + rank + progress.iteration * size
         torch.manual_seed(seed)
-        self.env = self.job.env(config.sim.worlds // size, seed, threads=1)
+        quarantine = Quarantine(folder / BROKEN)
+        self.env = self.job.env(config.sim.worlds // size, seed, threads=1, quarantine=quarantine)
         self.iterations = train_ppo(self.env, self.ppo, progress.iteration, progress.steps)
 
 
@@ -201,14 +218,3 @@ class _Interrupt(contextlib.AbstractContextManager["_Interrupt"]):
 
     def _set(self, *_: object) -> None:
         self.happened = True
-
-
-def _print_scores(folder: Path, scores: dict[str, float], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(scores, indent=2))
-        return
-    from rich.console import Console
-
-    from robotrl.bench.evaluate import score_table
-
-    Console().print(score_table(scores, title=str(folder)))

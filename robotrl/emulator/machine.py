@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from robotrl.emulator.faults import IMU_LINE, FaultScript, in_window
 from robotrl.emulator.imus import Wt901
-from robotrl.emulator.motor import BATTERY_OPEN_V, battery_v
 from robotrl.emulator.plant import STEP_S, Plant
 from robotrl.emulator.servos import ServoBus
 from robotrl.emulator.truth import STEPS_PER_SAMPLE, TruthLog
@@ -75,7 +74,7 @@ class Machine:
         self._order = itertools.count()
         self._line_free_s = dict.fromkeys((*lines, _COMMANDS), 0.0)
         self._step = 0
-        self._supply_v = BATTERY_OPEN_V
+        self._supply_v = robot.supply.open_v
         self._torque_nm = np.zeros(len(robot.joint))
         self._pushes = sorted(script.push, key=lambda push: push.at_s)
         self._cut = dict.fromkeys(lines, False)
@@ -137,7 +136,7 @@ class Machine:
             drawn_a += bus.step(time_s, position, velocity, self._supply_v)
             self._torque_nm[bus.index] = bus.torque_nm
             self._report(bus)
-        self._supply_v = battery_v(drawn_a)
+        self._supply_v = self.robot.supply.voltage_v(drawn_a)
         if self._step % STEPS_PER_SAMPLE == 0:
             self.plant.check_finite()
             if self.truth is not None:

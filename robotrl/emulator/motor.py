@@ -1,4 +1,4 @@
-"""The servos' motors and their supply: torque from drive, current, heat and battery sag."""
+"""The servos' motors: torque from drive, current and heat."""
 
 from __future__ import annotations
 
@@ -7,23 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robotrl.spec.robot import ServoType
+from robotrl.spec.robot import JointSpec, RobotSpec
 
 Floats = NDArray[np.float64]
 
-STALL_CURRENT_A = 1.4
-"""XC430-W240 at 12.0 V: ROBOTIS e-Manual, Specifications, Stall Torque."""
 AMBIENT_C = 25.0
 THERMAL_RESISTANCE_K_W = 12.0
 """Winding to air. Assumption: 65 g of plastic and steel of 2 x 3 x 5 cm in still air."""
 HEAT_CAPACITY_J_K = 40.0
 """Assumption: 65 g at 0.6 J/(g K); with the resistance a time constant of eight minutes."""
-BATTERY_OPEN_V = 12.3
-"""A 3S lithium pack, mostly charged."""
-BATTERY_OHM = 0.1
-"""Pack, switch and wiring. Assumption."""
-STANDING_LOAD_A = 1.0
-"""Computer and the servos' own electronics. Assumption; 46 mA of it are each servo's standby."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +25,17 @@ class Motors:
     stall_torque_nm: Floats
     nominal_v: Floats
     back_emf_nm_s_rad: Floats
+    stall_current_a: Floats
 
     @classmethod
-    def of(cls, servos: list[ServoType]) -> Motors:
-        """Collect the constants of the given servos."""
+    def of(cls, robot: RobotSpec, joints: list[JointSpec]) -> Motors:
+        """Collect the constants of the given joints' servos."""
+        servos = [robot.servo_of(joint) for joint in joints]
         return cls(
             np.array([s.stall_torque_nm for s in servos]),
             np.array([s.nominal_voltage_v for s in servos]),
             np.array([s.back_emf_nm_s_rad for s in servos]),
+            np.array([robot.supply.stall_current_a[joint.servo] for joint in joints]),
         )
 
     def torque_nm(self, drive: Floats, enabled: NDArray[np.bool_], supply_v: float, speed: Floats) -> Floats:
@@ -60,19 +55,14 @@ class Motors:
 
     def current_a(self, torque_nm: Floats) -> Floats:
         """Return the winding current, (n,) A, that makes a torque."""
-        return torque_nm / self.stall_torque_nm * STALL_CURRENT_A
+        return torque_nm / self.stall_torque_nm * self.stall_current_a
 
     def heat_w(self, current_a: Floats) -> Floats:
         """Return the winding's loss, (n,) W."""
-        return current_a**2 * self.nominal_v / STALL_CURRENT_A
+        return current_a**2 * self.nominal_v / self.stall_current_a
 
 
 def warmed_c(temperature_c: Floats, heat_w: Floats, duration_s: float) -> Floats:
     """Return the temperatures after `duration_s` of a first-order warming, (n,) degrees Celsius."""
     loss_w = (temperature_c - AMBIENT_C) / THERMAL_RESISTANCE_K_W
     return temperature_c + duration_s * (heat_w - loss_w) / HEAT_CAPACITY_J_K
-
-
-def battery_v(motor_supply_a: float) -> float:
-    """Return the voltage at the servos while the motors draw a current; braking charges nothing."""
-    return BATTERY_OPEN_V - BATTERY_OHM * (STANDING_LOAD_A + max(0.0, motor_supply_a))

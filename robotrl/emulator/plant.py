@@ -43,7 +43,8 @@ class Plant:
         seed: of the start posture.
 
     Raises:
-        SimulationError: the model lacks a needed part.
+        ConfigError: its joints or IMU sensors are not robot.toml's.
+        SimulationError: it has no free joint.
     """
 
     def __init__(self, robot: RobotSpec, seed: int) -> None:

@@ -16,7 +16,7 @@ from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Code, Fault, InstructionPacket, StatusPacket
 from robotrl.emulator.control_table import ControlTables
-from robotrl.emulator.motor import AMBIENT_C, BATTERY_OPEN_V, Motors, warmed_c
+from robotrl.emulator.motor import AMBIENT_C, Motors, warmed_c
 from robotrl.emulator.plant import STEP_S
 from robotrl.errors import ProtocolError
 from robotrl.spec.robot import RobotSpec
@@ -83,7 +83,7 @@ class ServoBus:
         types = [robot.servo_of(joint) for joint in joints]
         self.ids = [joint.id for joint in joints]
         self._row = {id_: row for row, id_ in enumerate(self.ids)}
-        self._motors = Motors.of(types)
+        self._motors = Motors.of(robot, joints)
         self._sign = np.array([float(joint.sign) for joint in joints])
         self._zero = np.array([float(joint.zero_count) for joint in joints])
         self._counts_per_rad = np.array([s.counts_per_rad for s in types])
@@ -108,7 +108,7 @@ class ServoBus:
         self._pwm = np.zeros(len(joints))
         self._heat_j = np.zeros(len(joints))
         self._overload_s = np.zeros(len(joints))
-        self._supply_v = BATTERY_OPEN_V
+        self._supply_v = robot.supply.open_v
         self._step = 0
         self._counts = self._encode(joint_pos_rad[self.index])
         self._history = np.tile(self._counts, (VELOCITY_WINDOW, 1))

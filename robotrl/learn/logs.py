@@ -18,7 +18,7 @@ METRICS = "metrics.jsonl"
 class RunLog:
     """Consumes iterations; use as a context manager."""
 
-    def __init__(self, folder: Path, total_s: float, quiet: bool) -> None:
+    def __init__(self, folder: Path, quiet: bool) -> None:
         self._metrics = (folder / METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"))
         self._bar = Progress(
@@ -29,7 +29,7 @@ class RunLog:
             TextColumn("{task.fields[line]}"),
             disable=quiet,
         )
-        self._task = self._bar.add_task("training", total=total_s, line="")
+        self._task = self._bar.add_task("training", total=1.0, line="")
 
     def __enter__(self) -> RunLog:
         """Show the bar."""
@@ -44,8 +44,14 @@ class RunLog:
         self._metrics.close()
         self._board.close()
 
-    def write(self, done: Iteration, seconds: float) -> None:
-        """Log one iteration; `seconds` is the wall clock that the run has trained for."""
+    def write(self, done: Iteration, seconds: float, share: float) -> None:
+        """Log one iteration.
+
+        Args:
+            done: the iteration.
+            seconds: wall clock that the run has trained for.
+            share: of the run that is done.
+        """
         row = {"iteration": done.index, "steps": done.steps, "seconds": round(seconds, 3)}
         row |= {name: round(value, 6) for name, value in done.figures.items()}
         self._metrics.write(json.dumps(row) + "\n")
@@ -56,4 +62,4 @@ class RunLog:
             f"{done.steps / 1e6:.2f} M steps  {done.figures['steps_per_s']:,.0f} steps/s  "
             f"reward {done.figures['step_reward']:.4f}"
         )
-        self._bar.update(self._task, completed=seconds, line=line)
+        self._bar.update(self._task, completed=share, line=line)

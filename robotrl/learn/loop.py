@@ -46,8 +46,14 @@ class VectorEnv(Protocol):
     """What a learner needs of B worlds that reset themselves."""
 
     num: int
-    observation: Tensor
-    privileged: Tensor
+
+    @property
+    def observation(self) -> Tensor:
+        """What the next action is computed from (B, obs)."""
+
+    @property
+    def privileged(self) -> Tensor:
+        """What only the critic sees besides (B, p)."""
 
     def step(self, action: Tensor) -> Stepped:
         """Apply actions (B, n)."""
@@ -78,9 +84,9 @@ def train_ppo(env: VectorEnv, ppo: Ppo, first: int, steps_done: int) -> Iterator
         steps_done: environment steps before it.
     """
     p = ppo.params
-    rollout = Rollout.empty(
-        p.steps, env.num, env.observation.shape[1], env.privileged.shape[1], len(ppo.log_std)
-    )
+    widths = env.observation.shape[1], env.privileged.shape[1], len(ppo.log_std)
+    with torch.device(env.observation.device):
+        rollout = Rollout.empty(p.steps, env.num, *widths)
     index = first
     while True:
         started = time.perf_counter()

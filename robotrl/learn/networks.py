@@ -1,16 +1,47 @@
-"""Actor and critic networks: MLPs that are exactly mirror-equivariant."""
+"""Actor and critic networks: MLPs, exactly mirror-equivariant where the task has a reflection."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from robotrl.learn.normalize import RunningNorm
+
+
+class Reflection(Protocol):
+    """A reflection of a vector: ``mirrored[i] = sign[i] * vector[source[i]]``."""
+
+    @property
+    def source(self) -> Sequence[int]:
+        """Index that each component comes from."""
+
+    @property
+    def sign(self) -> Sequence[float]:
+        """Factor of each component."""
+
+
+@dataclass(frozen=True)
+class Unmirrored:
+    """The `Reflection` of a vector without any: every component stays what it is."""
+
+    size: int
+
+    @property
+    def source(self) -> range:
+        """Index that each component comes from: its own."""
+        return range(self.size)
+
+    @property
+    def sign(self) -> tuple[float, ...]:
+        """Factor of each component: one."""
+        return (1.0,) * self.size
 
 
 class MirrorLinear(nn.Module):
@@ -88,6 +119,22 @@ def mirror_mlp(
         layers += [MirrorLinear(width_in // 2, width_out // 2), nn.ReLU()]
     layers.append(MirrorHead(hidden[-1] // 2, *output, gain))
     return nn.Sequential(*layers)
+
+
+def plain_mlp(inputs: int, hidden: Sequence[int], outputs: int, gain: float) -> nn.Sequential:
+    """Build an MLP without any symmetry, initialised as `mirror_mlp` is."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise((inputs, *hidden)):
+        layers += [_linear(width_in, width_out, math.sqrt(2)), nn.ReLU()]
+    layers.append(_linear(hidden[-1], outputs, gain))
+    return nn.Sequential(*layers)
+
+
+def _linear(width_in: int, width_out: int, gain: float) -> nn.Linear:
+    layer = nn.Linear(width_in, width_out)
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Actor(nn.Module):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from robotrl.learn.group import Group
-from robotrl.learn.networks import Actor, mirror_mlp
+from robotrl.learn.networks import Actor, Reflection, Unmirrored, mirror_mlp, plain_mlp
 from robotrl.learn.normalize import RunningNorm
 from robotrl.learn.rollout import Rollout, gae
 from robotrl.spec.records import Between
@@ -20,18 +19,6 @@ Positive = Annotated[float, Between(1e-12)]
 Count = Annotated[int, Between(1)]
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
-
-
-class Reflection(Protocol):
-    """A reflection of a vector: ``mirrored[i] = sign[i] * vector[source[i]]``."""
-
-    @property
-    def source(self) -> Sequence[int]:
-        """Index that each component comes from."""
-
-    @property
-    def sign(self) -> Sequence[float]:
-        """Factor of each component."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,7 @@ class PpoParams:
     init_std: Positive
     min_std: Positive
     hidden: tuple[int, ...]
-    """Widths of the hidden layers of actor and critic, each even."""
+    """Widths of the hidden layers of actor and critic, each even where the task has a reflection."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +63,11 @@ class Minibatch:
 
 
 class Ppo:
-    """Actor, critic and their update. Both networks are exactly equivariant under the reflections."""
+    """Actor, critic and their update, all on the device that is torch's default when it is built.
+
+    Both networks are exactly equivariant under the reflections; where all are `Unmirrored`, both
+    are plain.
+    """
 
     def __init__(
         self,
@@ -91,15 +82,17 @@ class Ppo:
             tuple(observation.source) + tuple(i + len(observation.source) for i in privileged.source),
             tuple(observation.sign) + tuple(privileged.sign),
         )
-        obs = (observation.source, observation.sign)
+        obs, out = (observation.source, observation.sign), (action.source, action.sign)
         self._mirror = torch.tensor(both[0]), torch.tensor(both[1])
         self._obs_size = len(observation.source)
-        self.actor = Actor(
-            RunningNorm(self._obs_size),
-            mirror_mlp(obs, params.hidden, (action.source, action.sign), gain=0.1),
-        )
+        if all(isinstance(part, Unmirrored) for part in (observation, privileged, action)):
+            actor = plain_mlp(self._obs_size, params.hidden, len(out[0]), gain=0.1)
+            self.critic = plain_mlp(len(both[0]), params.hidden, 1, gain=1.0)
+        else:
+            actor = mirror_mlp(obs, params.hidden, out, gain=0.1)
+            self.critic = mirror_mlp(both, params.hidden, ((0,), (1.0,)), gain=1.0)
+        self.actor = Actor(RunningNorm(self._obs_size), actor)
         self.critic_norm = RunningNorm(len(both[0]))
-        self.critic = mirror_mlp(both, params.hidden, ((0,), (1.0,)), gain=1.0)
         # A reflection may exchange action components, so exchanged ones share their deviation.
         self._std_of = torch.tensor([min(i, j) for i, j in enumerate(action.source)])
         self.log_std = nn.Parameter(torch.full((len(action.source),), math.log(params.init_std)))
@@ -155,7 +148,7 @@ class Ppo:
         widths = [column.shape[-1] for column in columns]
         figures: list[dict[str, float]] = []
         for _ in range(p.epochs):
-            for ids in torch.randperm(len(samples)).chunk(p.minibatches):
+            for ids in torch.randperm(len(samples), device=samples.device).chunk(p.minibatches):
                 batch = Minibatch(*torch.split(samples[ids], widths, dim=-1))
                 figures.append(self._minibatch(batch, std_old))
         source, sign = self._mirror
@@ -194,7 +187,11 @@ class Ppo:
         self.lr = float(tensors["lr"])
         for i, parameter in enumerate(self.parameters()):
             prefix = f"adam.{i}."
-            moments = {k[len(prefix) :]: v.clone() for k, v in tensors.items() if k.startswith(prefix)}
+            moments = {
+                k[len(prefix) :]: v.to(parameter.device, copy=True)
+                for k, v in tensors.items()
+                if k.startswith(prefix)
+            }
             if moments:
                 self._optimizer.state[parameter] = moments
         self._set_lr(self.lr)

@@ -1,4 +1,4 @@
-"""Joins a task and a backend: sensing, action delay, randomisation, auto-reset, time-outs, statistics."""
+"""Joins a task and a backend: sensing, latency, randomisation, auto-reset, time-outs, statistics."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from robotrl.sim.curriculum import Curriculum
+from robotrl.sim.latency import ActionLatency, ObservationLatency
+from robotrl.sim.quarantine import Quarantine
 from robotrl.sim.randomize import Randomizer
 from robotrl.sim.sensing import Sensing
+from robotrl.sim.statistics import Statistics
 from robotrl.sim.worlds import Worlds
+from robotrl.tasks.rewards import Rewards
 from robotrl.tasks.task import Task
 
 S = TypeVar("S")
@@ -25,7 +30,7 @@ class Transition(Generic[S]):
     reward: Tensor
     """(B,)"""
     terminated: Tensor
-    """(B,) bool: the task failed; no bootstrap."""
+    """(B,) bool: the task failed, or the simulation did; no bootstrap."""
     truncated: Tensor
     """(B,) bool: time-out; bootstrap from the terminal observation."""
     final_ids: Tensor
@@ -36,39 +41,6 @@ class Transition(Generic[S]):
     """(k, p) their last critic observation before the reset."""
 
 
-class _Statistics:
-    """Sums over steps and finished episodes."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._names = names
-        self._terms, self._reward, self._steps = torch.zeros(len(names)), torch.zeros(()), 0
-        self._length_s, self._return, self._failed, self._episodes = 0.0, 0.0, 0.0, 0
-
-    def add_step(self, terms: Tensor, reward: Tensor) -> None:
-        """Add one step's means over the worlds: of each weighted term (terms,) and of the reward."""
-        self._terms += terms
-        self._reward += reward
-        self._steps += 1
-
-    def add_episodes(self, length_s: Tensor, returns: Tensor, failed: Tensor) -> None:
-        """Add finished episodes, each (k,)."""
-        self._length_s += float(length_s.sum())
-        self._return += float(returns.sum())
-        self._failed += float(failed.sum())
-        self._episodes += len(length_s)
-
-    def figures(self) -> dict[str, float]:
-        """Means; episodes are left out while none has finished."""
-        steps, episodes = max(self._steps, 1), self._episodes
-        result = {f"reward/{n}": float(v) / steps for n, v in zip(self._names, self._terms, strict=True)}
-        result["step_reward"] = float(self._reward) / steps
-        if episodes:
-            result["episode_length_s"] = self._length_s / episodes
-            result["episode_return"] = self._return / episodes
-            result["failed_share"] = self._failed / episodes
-        return result
-
-
 class _Rows:
     """Some rows of a batch of worlds, as a `WorldView`."""
 
@@ -76,12 +48,14 @@ class _Rows:
         self.qpos, self.qvel = worlds.qpos[ids], worlds.qvel[ids]
         self.actuator_force = worlds.actuator_force[ids]
         self.sensor = lambda *names: worlds.sensor(*names)[ids]
+        self.data = lambda name: worlds.data(name)[ids]
 
 
 class Env(Generic[S]):
     """B worlds that always run: a world whose episode ends starts the next one in the same step.
 
-    `observation` (B, obs) and `privileged` (B, p) are what the next action is computed from.
+    `observation` (B, obs) and `privileged` (B, p) are what the next action is computed from. All
+    tensors lie on the worlds' device.
     """
 
     def __init__(
@@ -92,99 +66,123 @@ class Env(Generic[S]):
         sensing: Sensing,
         rate_hz: float,
         seed: int,
+        curriculum: Curriculum | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self.task, self.num = task, worlds.num
         self.worlds, self._randomizer, self._sensing = worlds, randomizer, sensing
+        self.curriculum, self._quarantine = curriculum, quarantine or Quarantine(None)
         self.period_s = 1.0 / rate_hz
-        self._substeps = round(self.period_s / worlds.model.opt.timestep)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._weights = torch.tensor([term.weight for term in task.rewards.values()])
-        self.action_size = worlds.model.nu
-        self._command = torch.zeros((self.num, 3))
-        self._command_age_s = torch.zeros(self.num)
-        self._age_s = torch.zeros(self.num)
-        self._action = torch.zeros((self.num, self.action_size))
-        self._target = torch.zeros((self.num, self.action_size))
-        self.memory = {m.name: torch.tensor(m.initial).repeat(self.num, 1) for m in task.policy.memory}
+        device, size = worlds.device, worlds.model.nu
+        substeps = round(self.period_s / worlds.model.opt.timestep)
+        longest_s = randomizer.params.action_delay_s[1], randomizer.params.observation_delay_s[1]
+        self._goals = ActionLatency(self.num, size, self.period_s, substeps, longest_s[0], device)
+        self._seen = ObservationLatency(self.num, self.period_s, longest_s[1], device)
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._rewards = Rewards(task.rewards, device)
+        self.action_size = size
+        self._command = torch.zeros((self.num, 3), device=device)
+        self._command_age_s = torch.zeros(self.num, device=device)
+        self._age_s = torch.zeros(self.num, device=device)
+        self._action = torch.zeros((self.num, size), device=device)
+        self.memory = {
+            m.name: torch.tensor(m.initial, device=device).repeat(self.num, 1) for m in task.policy.memory
+        }
         self.channels: dict[str, Tensor] = {}
-        self._return = torch.zeros(self.num)
+        self._return = torch.zeros(self.num, device=device)
+        self._broken = torch.zeros(0, dtype=torch.long, device=device)
         self.restart()
 
     def restart(self, spread_ages: bool = True) -> None:
         """Start every world anew, at random ages so that their time-outs do not fall together."""
-        everything = torch.arange(self.num)
-        self.channels = self._sensing.measure(everything, self.worlds.qpos, self.worlds.qvel, self._generator)
+        everything = torch.arange(self.num, device=self.worlds.device)
+        self.channels = self._measured(everything, self.worlds.qpos, self.worlds.qvel)
         self.channels["velocity_command"] = self._command
         self._begin(everything)
         if spread_ages:
-            self._age_s = torch.rand(self.num, generator=self._generator) * self.task.episode_s
+            self._age_s = self._uniform(self.num) * self.task.episode_s
         self.observation = self.task.policy.observe(self.channels, self.memory)
         self.privileged = self._privileged(everything)
-        self._statistics = _Statistics(tuple(self.task.rewards))
+        self._statistics = Statistics(self._rewards.weights, self._rewards.names)
 
     def step(self, action: Tensor) -> Transition[S]:
         """Apply actions (B, n) for one control period."""
-        policy = self.task.policy
+        policy, action = self.task.policy, action.clone()  # the caller may write into its own
         target = policy.target(self.channels, action)
-        memory = policy.advance(self.channels, self.memory, action)
-        # Clones: a reset writes into these, and the caller keeps its action.
-        return self._advance(target, action.clone(), {k: v.clone() for k, v in memory.items()})
+        return self._advance(target, action, policy.advance(self.channels, self.memory, action))
 
     def follow(self, target: Tensor) -> Transition[S]:
         """Apply joint targets (B, n) rad of a policy that keeps its own memory, for one control period."""
         return self._advance(target, self._action, self.memory)
 
     def _advance(self, target: Tensor, action: Tensor, next_memory: dict[str, Tensor]) -> Transition[S]:
-        self._randomizer.push(self.period_s, self._generator)
-        self.worlds.step(self._delayed(target))
-        record = self.task.measure(self.worlds, self._command, action, self._action, self.memory)
-        self.memory, self._action, self._target = next_memory, action, target
+        worlds, policy = self.worlds, self.task.policy
+        self._simulate(target)
+        record = self.task.measure(worlds, self._command, action, self._action, self.memory)
+        if self.curriculum:
+            self.curriculum.follow(worlds.qpos, self._command, self.period_s)
+        self.memory, self._action = next_memory, action
         reward, failed = self._reward(record)
         self._age_s += self.period_s
-        timed_out = (self._age_s >= self.task.episode_s) & ~failed
+        timed_out = self._timed_out() & ~failed
         self._resample_commands()
         self._sense()
-        observation = self.task.policy.observe(self.channels, self.memory)
-        privileged = self.task.privileged(record)
+        observation, privileged = policy.observe(self.channels, self.memory), self.task.privileged(record)
         ended = (failed | timed_out).nonzero()[:, 0]
         transition = Transition(
             record, reward, failed, timed_out, ended, observation[ended], privileged[ended]
         )
         if len(ended):
-            self._statistics.add_episodes(self._age_s[ended], self._return[ended], failed[ended])
+            self._finish(ended, failed)
             self._begin(ended)
-            observation = self.task.policy.observe(self.channels, self.memory)
+            observation = policy.observe(self.channels, self.memory)
             privileged[ended] = self._privileged(ended)
         self.observation, self.privileged = observation, privileged
         return transition
 
     def take_statistics(self) -> dict[str, float]:
         """Means since the last call: reward terms, episode length and return, failures; then forget."""
-        figures = self._statistics.figures()
-        self._statistics = _Statistics(tuple(self.task.rewards))
+        figures = self._statistics.figures() | self.worlds.take_metrics()
+        if self.curriculum:
+            figures |= self.curriculum.metrics()
+        self._statistics = Statistics(self._rewards.weights, self._rewards.names)
         return figures
 
-    def _delayed(self, target: Tensor) -> Tensor:
-        """Goals of each substep (substeps, B, n): the previous ones until the delay has passed.
+    def _simulate(self, target: Tensor) -> None:
+        """Let the servos follow `target` (B, n) rad, late as they are, for one control period.
 
-        The servo compares its own, wrongly zeroed reading with the goal, so the zero error moves
+        A servo compares its own, wrongly zeroed reading with the goal, so the reading's error moves
         the goal by as much the other way.
         """
-        timestep_s = self.period_s / self._substeps
-        delay = torch.round(self._randomizer.delay_s / timestep_s)[:, None]
-        zero = self._sensing.joint_zero
-        new, old = target - zero, self._target - zero
-        return torch.stack([torch.where(k < delay, old, new) for k in range(self._substeps)])
+        worlds, randomizer = self.worlds, self._randomizer
+        randomizer.push(self.period_s, self._generator)
+        randomizer.before_step()
+        goals = self._goals.goals(target - self._sensing.target_offset, randomizer.action_delay_s)
+        before = worlds.qpos, worlds.qvel
+        worlds.step(goals)
+        self._broken = worlds.broken().nonzero()[:, 0]
+        if len(self._broken):
+            self._quarantine.keep(worlds, self._broken, *before, goals)
+            self._statistics.add_broken(len(self._broken))
 
     def _reward(self, record: S) -> tuple[Tensor, Tensor]:
+        """Rewards (B,), and which worlds have failed: by the task's rule or because they broke."""
         task = self.task
-        values = torch.stack([term.value(record) for term in task.rewards.values()])
-        raw = (self._weights @ values).clamp_min(task.reward_floor) * self.period_s
-        failed = task.failed(record) | ~torch.isfinite(raw)
+        values = self._rewards(record)
+        failed = task.failed(record)
+        if len(self._broken):
+            values[:, self._broken] = 0.0
+            failed[self._broken] = True
+        raw = (self._rewards.weights @ values).clamp_min(task.reward_floor) * self.period_s
         reward = torch.where(failed, task.failure_reward, raw)
         self._return += reward
-        self._statistics.add_step((values * self._weights[:, None]).mean(1), reward.mean())
+        self._statistics.add_step(values, reward)
         return reward, failed
+
+    def _timed_out(self) -> Tensor:
+        """(B,) bool: the episode's time is up, or the robot has left the terrain."""
+        late = self._age_s >= self.task.episode_s
+        return late | self.curriculum.outside(self.worlds.qpos) if self.curriculum else late
 
     def _resample_commands(self) -> None:
         self._command_age_s -= self.period_s
@@ -196,13 +194,27 @@ class Env(Generic[S]):
         low, high = self.task.command_every_s
         self._command = self._command.clone()  # step records keep the one they were made with
         self._command[ids] = self.task.sample_command(len(ids), self._generator)
-        self._command_age_s[ids] = low + (high - low) * torch.rand(len(ids), generator=self._generator)
+        self._command_age_s[ids] = low + (high - low) * self._uniform(len(ids))
 
     def _sense(self) -> None:
-        self.channels = self._sensing.measure(
-            slice(None), self.worlds.qpos, self.worlds.qvel, self._generator
-        )
+        worlds = self.worlds
+        qpos, qvel = worlds.qpos, worlds.qvel
+        if self._seen.ticks:
+            state = torch.cat((qpos, qvel), dim=-1)
+            state = self._seen.delayed(state, self._randomizer.observation_delay_s)
+            qpos, qvel = state[:, : qpos.shape[1]], state[:, qpos.shape[1] :]
+        self.channels = self._measured(slice(None), qpos, qvel)
         self.channels["velocity_command"] = self._command.clone()
+
+    def _measured(self, ids: Tensor | slice, qpos: Tensor, qvel: Tensor) -> dict[str, Tensor]:
+        """What the sensors of the worlds `ids` make of the state (k, nq), (k, nv)."""
+        return self._sensing.measure(ids, qpos, qvel, self.worlds.actuator_force[ids], self._generator)
+
+    def _finish(self, ids: Tensor, failed: Tensor) -> None:
+        """Count the episodes of the worlds `ids` that end here."""
+        self._statistics.add_episodes(self._age_s[ids], self._return[ids], failed[ids])
+        if self.curriculum:
+            self.curriculum.finish(ids, self.worlds.qpos[ids], failed[ids], self._generator)
 
     def _begin(self, ids: Tensor) -> None:
         """Start a new episode in the worlds `ids`, with a new robot, command and pose."""
@@ -210,17 +222,20 @@ class Env(Generic[S]):
         self._sensing.redraw(ids, self._generator)
         self._draw_commands(ids)
         qpos, qvel = self.task.reset(len(ids), self._generator)
+        if self.curriculum:
+            qpos = self.curriculum.place(ids, qpos, self._generator)
         self.worlds.reset(ids, qpos, qvel)
         self._age_s[ids] = 0.0
         self._return[ids] = 0.0
-        self._action[ids] = 0.0
-        self._target[ids] = qpos[:, 7:]
-        fresh = self._sensing.measure(ids, self.worlds.qpos[ids], self.worlds.qvel[ids], self._generator)
+        self._action = self._action.index_fill(0, ids, 0.0)  # not in place: step records hold the last one
+        self._goals.reset(ids, qpos[:, 7:] - self._sensing.target_offset[ids])
+        self._seen.reset(ids, torch.cat((qpos, qvel), dim=-1))
+        fresh = self._measured(ids, self.worlds.qpos[ids], self.worlds.qvel[ids])
         fresh["velocity_command"] = self._command[ids]
         for name, value in fresh.items():
             self.channels[name][ids] = value
-        for name, value in self.task.initial_memory(len(ids), self._generator).items():
-            self.memory[name][ids] = value
+        initial = self.task.initial_memory(len(ids), self._generator)
+        self.memory |= {name: self.memory[name].index_copy(0, ids, value) for name, value in initial.items()}
 
     def _privileged(self, ids: Tensor) -> Tensor:
         """What the critic sees of worlds that have just begun."""
@@ -228,3 +243,7 @@ class Env(Generic[S]):
         action = self._action[ids]
         record = self.task.measure(_Rows(self.worlds, ids), self._command[ids], action, action, memory)
         return self.task.privileged(record)
+
+    def _uniform(self, count: int) -> Tensor:
+        """Numbers (count,) between 0 and 1."""
+        return torch.rand(count, generator=self._generator, device=self._generator.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import mujoco
+import torch
 from torch import Tensor
 
 from robotrl.tasks.task import WorldView
@@ -13,12 +14,15 @@ from robotrl.tasks.task import WorldView
 class Worlds(WorldView, Protocol):
     """B worlds of one model: what tasks read of them, and what moves them.
 
-    Float32 tensors that are read are snapshots of the last `step` or `reset`; forces and sensors are
-    those of the last substep's start.
+    Tensors that are read are snapshots of the last `step` or `reset` on `device` in `dtype`; a later
+    step never changes them. Derived values (forces, sensors, `data`) are those of the last substep's
+    start. Every tensor that is passed in lies on `device` too.
     """
 
     num: int
     model: mujoco.MjModel
+    device: torch.device
+    dtype: torch.dtype
 
     def step(self, targets: Tensor) -> None:
         """Advance one substep for each row of `targets` (substeps, B, nu)."""
@@ -27,10 +31,25 @@ class Worlds(WorldView, Protocol):
         """Put the worlds `ids` (k,) into a state at rest of all memory, and update what is derived."""
 
     def set_velocity(self, ids: Tensor, qvel: Tensor) -> None:
-        """Overwrite the velocities (k, nv) of the worlds `ids`."""
+        """Overwrite the velocities (k, nv) of the worlds `ids`; `qvel` shows them at once."""
 
     def field(self, name: str) -> Tensor:
-        """Live per-world values (B, ...) of a model field; writes take effect at the next step."""
+        """Live per-world values (B, ...) of a model field; writes take effect at the next step.
+
+        Fields of `MjOption` are named `opt.<name>`. The tensor has the backend's own precision.
+        """
 
     def update_constants(self, ids: Tensor) -> None:
         """Recompute what the model derives from masses and inertias for the worlds `ids`."""
+
+    def broken(self) -> Tensor:
+        """(B,) bool: worlds whose last step failed or left a state that is not finite.
+
+        They stay as they are until they are reset; the others are not touched.
+        """
+
+    def world_model(self, world: int) -> mujoco.MjModel:
+        """Return one world's own model, its per-world fields filled in."""
+
+    def take_metrics(self) -> dict[str, float]:
+        """What the backend counted since the last call (contact overflows, for one); then forget."""

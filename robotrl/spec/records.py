@@ -1,8 +1,10 @@
 """Strict reading of TOML tables into frozen dataclasses: unknown, missing or ill-typed is an error.
 
 A field's annotation is its schema. Supported: `bool`, `int`, `float` (an integer is accepted and
-converted), `str`, `Literal[...]`, `tuple[T, ...]`, `dict[str, T]`, nested dataclasses, and
-`Annotated[number, Between(low, high)]` for a range. Defaults are the dataclass's own.
+converted), `str`, `Literal[...]`, `tuple[T, ...]`, `dict[str, T]`, nested dataclasses, `T | None` (TOML has
+no null: the key is left out), and
+`Annotated[T, Between(low, high)]` or `Within(low, high)` for what a number or a pair may be.
+Defaults are the dataclass's own.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+import types
 import typing
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +31,10 @@ class Between:
     low: float
     high: float = math.inf
 
+    def accepts(self, number: float) -> bool:
+        """Whether the number lies in the range; NaN does not."""
+        return self.low <= number <= self.high
+
     def __str__(self) -> str:
         """Read as the allowed set in an error.
 
@@ -36,6 +43,22 @@ class Between:
         return (
             f"{self.low:.12g} to {self.high:.12g}" if math.isfinite(self.high) else f"{self.low:.12g} or more"
         )
+
+
+@dataclass(frozen=True)
+class Within:
+    """Marks a [low, high] pair that is in order and lies within these ends, both included."""
+
+    low: float
+    high: float
+
+    def accepts(self, pair: tuple[float, float]) -> bool:
+        """Whether the pair is in order and within the ends."""
+        return self.low <= pair[0] <= pair[1] <= self.high
+
+    def __str__(self) -> str:
+        """Read as the allowed set in an error."""
+        return f"[low, high] with {self.low:.12g} <= low <= high <= {self.high:.12g}"
 
 
 def load_toml(file: Path) -> dict[str, Any]:
@@ -119,11 +142,11 @@ def _join(key: str, name: str) -> str:
 
 def _convert(annotation: Any, value: object, file: Path, key: str) -> Any:  # noqa: ANN401, PLR0911
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is types.UnionType:
+        return _convert(args[0], value, file, key)
     if origin is Annotated:
         number = _convert(args[0], value, file, key)
-        for bound in args[1:]:
-            if not bound.low <= number <= bound.high:
-                raise ConfigError("is out of range", file=file, key=key, value=value, allowed=str(bound))
+        _check_bounds(args[1:], number, file, key, value)
         return number
     if origin is Literal:
         # Python counts True and 1.0 as equal to 1; a file that says one does not mean the other.
@@ -141,6 +164,35 @@ def _convert(annotation: Any, value: object, file: Path, key: str) -> Any:  # no
     if annotation in (bool, int, str) and type(value) is annotation:
         return value
     raise ConfigError("has the wrong type", file=file, key=key, value=value, allowed=_describe(annotation))
+
+
+def check_bounds(record: object, key: str) -> None:
+    """Check what a program put into a record as `read_record` checks what a file says.
+
+    Args:
+        record: an instance of a dataclass that `read_record` could have made.
+        key: dotted path of its table, for the error.
+
+    Raises:
+        ConfigError: a value outside its range; names key, value and the allowed set.
+    """
+    fields = _schema(type(record))  # type: ignore[arg-type]  # as in `read_record`
+    for name, (annotation, _) in fields.items():
+        if get_origin(annotation) is Annotated:
+            value = getattr(record, name)
+            _check_bounds(get_args(annotation)[1:], value, None, _join(key, name), value)
+
+
+def _check_bounds(
+    bounds: tuple[Between | Within, ...],
+    value: Any,  # noqa: ANN401
+    file: Path | None,
+    key: str,
+    written: object,
+) -> None:
+    for bound in bounds:
+        if not bound.accepts(value):
+            raise ConfigError("is out of range", file=file, key=key, value=written, allowed=str(bound))
 
 
 def _convert_sequence(args: tuple[Any, ...], value: list[object], file: Path, key: str) -> tuple[Any, ...]:

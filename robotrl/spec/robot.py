@@ -60,9 +60,12 @@ class ServoType:
     The firmware's position controller drives the motor with
     ``u = clip(P / p_gain_divisor * error_counts, +-pwm_limit) / pwm_full`` (share of supply
     voltage); a brushed motor at share u of `voltage` gives
-    ``torque = stall_torque * (u * voltage / nominal_voltage) - back_emf * speed`` less friction.
-    I and D gains are written as 0: the firmware's D sampling time is not published, while the
-    damping of the motor itself follows from the data sheet.
+    ``torque = stall_torque * (u * voltage / nominal_voltage) - back_emf * speed`` less friction:
+    the straight torque-speed line from the stall torque to the no-load speed, both of which scale
+    with the present voltage. I and D gains are written as 0: the e-Manual gives K_D = D / 16, but
+    neither the sampling time nor the filter of its difference, so a D gain could not be the same
+    number of N m s/rad in training and on the robot; the damping by the motor's own back-EMF is, as
+    it follows from the data sheet.
     """
 
     protocol: Literal["dynamixel2"]
@@ -107,6 +110,24 @@ class ServoType:
     def back_emf_nm_s_rad(self) -> float:
         """Damping by the motor's own back-EMF: stall torque over no-load speed."""
         return self.stall_torque_nm / self.no_load_speed_rad_s
+
+
+@dataclass(frozen=True)
+class SupplySpec:
+    """The battery that feeds the servos, and what draws from it."""
+
+    open_v: Positive
+    """Voltage without load."""
+    ohm: Annotated[float, Between(0.0)]
+    """Resistance of pack, switch and wiring together."""
+    standing_a: Annotated[float, Between(0.0)]
+    """Current of everything but the motors: computer, the servos' own electronics."""
+    stall_current_a: dict[str, Positive]
+    """Motor current of each servo model at its stall torque."""
+
+    def voltage_v(self, motor_a: float) -> float:
+        """Return the voltage at the servos while the motors draw a current; braking charges nothing."""
+        return self.open_v - self.ohm * (self.standing_a + max(0.0, motor_a))
 
 
 @dataclass(frozen=True)
@@ -184,6 +205,7 @@ class RobotSpec:
     bus: dict[str, BusSpec]
     imu: ImuSpec
     servo: dict[str, ServoType]
+    supply: SupplySpec
     joint: tuple[JointSpec, ...]
     limits: SafetyLimits
     file: str = dataclasses.field(default="", repr=False)
@@ -301,6 +323,20 @@ def _check_possible(robot: RobotSpec, file: Path) -> None:
                 )
         _check_encoder_range(joint, robot.servo_of(joint), key, refuse)
     _check_limits(robot, refuse)
+    _check_supply(robot, refuse)
+
+
+def _check_supply(robot: RobotSpec, refuse: Any) -> None:  # noqa: ANN401
+    supply = robot.supply
+    for name, current_a in supply.stall_current_a.items():
+        if name not in robot.servo:
+            refuse(f"supply.stall_current_a.{name}", "names no [servo]", current_a, sorted(robot.servo))
+    for name, servo in robot.servo.items():
+        if name not in supply.stall_current_a:
+            refuse(f"supply.stall_current_a.{name}", "is missing", None, "a finite number in 1e-09 or more")
+        low, high = servo.voltage_min_v, servo.voltage_max_v
+        if not low <= supply.open_v <= high:
+            refuse("supply.open_v", f"is no voltage for servo {name}", supply.open_v, f"{low} to {high}")
 
 
 def _check_encoder_range(joint: JointSpec, servo: ServoType, key: str, refuse: Any) -> None:  # noqa: ANN401

@@ -18,7 +18,7 @@ S = TypeVar("S")
 
 
 class WorldView(Protocol):
-    """What a task may read of the simulated worlds after a control step, as float32 (B, ...)."""
+    """What a task may read of the simulated worlds after a control step, as (B, ...)."""
 
     @property
     def qpos(self) -> Tensor:
@@ -34,6 +34,9 @@ class WorldView(Protocol):
 
     def sensor(self, *names: str) -> Tensor:
         """Values of the named sensors of equal size, stacked: (B, len(names), size)."""
+
+    def data(self, name: str) -> Tensor:
+        """A derived `MjData` field by its MuJoCo name (B, ...), as `mj_step` left it."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,18 @@ class Symmetry:
     action: Mirror
 
 
+Value = Callable[[S], Tensor]
+"""Step record -> (B,), or (B, k) of a squared term."""
+
+
 @dataclass(frozen=True)
 class RewardTerm(Generic[S]):
     """One weighted term; the environment multiplies by the control period."""
 
     weight: float
-    value: Callable[[S], Tensor]
-    """Step record -> (B,)."""
+    value: Value[S]
+    squared: bool = False
+    """Whether `value` gives (B, k), whose sum of squares is the term: all such terms are squared at once."""
 
 
 @dataclass(frozen=True)

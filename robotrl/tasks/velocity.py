@@ -7,6 +7,9 @@ mirror symmetry that would let an exactly symmetric policy stand still for ever.
 
 Reward terms follow the legged-gym family (Rudin et al. 2022, "Learning to Walk in Minutes") with
 clocked feet after Siekmann et al. 2021 ("Sim-to-Real Learning of All Common Bipedal Gaits").
+
+On a terrain, heights are above the ground below, and the critic sees the ground around the robot; the
+actor stays blind, so that a policy needs no more than the robot has.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from torch import Tensor
 from robotrl.errors import ConfigError
 from robotrl.spec.records import Between
 from robotrl.spec.robot import RobotSpec
-from robotrl.tasks.rewards import gaussian, squared
+from robotrl.tasks.rewards import gaussian
 from robotrl.tasks.task import (
     MemorySpec,
     Mirror,
@@ -30,8 +33,10 @@ from robotrl.tasks.task import (
     RewardTerm,
     Symmetry,
     Task,
+    Value,
     WorldView,
 )
+from robotrl.tasks.terrain import Terrain
 
 Positive = Annotated[float, Between(1e-9)]
 
@@ -39,7 +44,13 @@ LEGS = ("FL", "FR", "RL", "RR")
 JOINTS_PER_LEG = 3
 PHASE_OFFSET = (0.0, 0.5, 0.5, 0.0)
 """Cycles by which each leg's clock is ahead: diagonal legs together."""
+FOOT_SENSORS = tuple(f"{leg}_foot_{what}" for what in ("pos", "vel") for leg in LEGS)
+TOUCH_SENSORS = tuple(f"{leg}_{part}_touch" for part in ("foot", "knee") for leg in LEGS)
+DOWN = (0.0, 0.0, -1.0)
+"""Direction of gravity in the world."""
 CHANNELS = ("joint_pos", "joint_vel", "imu_quat", "imu_gyro", "velocity_command")
+SCAN_X_M, SCAN_Y_M = (-0.2, -0.1, 0.0, 0.1, 0.2), (-0.12, 0.0, 0.12)
+"""Where the critic sees the ground: ahead and to the left of the base. Left and right must be alike."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,7 @@ class VelocityStep:
     moving: Tensor
     """(B,) 1 where the command asks to move."""
     height_m: Tensor
+    """(B,) of the base above the ground below it."""
     lin_vel: Tensor
     """(B, 3) m/s."""
     gyro: Tensor
@@ -98,7 +110,7 @@ class VelocityStep:
     action: Tensor
     last_action: Tensor
     foot_height: Tensor
-    """(B, 4) m, of the foot's lowest point."""
+    """(B, 4) m, of the foot's lowest point above the ground below the foot's centre."""
     foot_speed: Tensor
     """(B, 4) m/s, horizontal."""
     foot_contact: Tensor
@@ -111,28 +123,41 @@ class VelocityStep:
     """(B, 4) sine of the leg's clock where it should swing, else 0."""
     stance: Tensor
     """(B, 4) 1 where the leg's clock asks for ground contact."""
-
-
-def gravity_in_body(quat: Tensor) -> Tensor:
-    """Unit gravity (B, 3) in the body frame from wxyz world <- body quaternions (B, 4)."""
-    w, x, y, z = quat.unbind(-1)
-    return torch.stack((2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1), dim=-1)
+    scan: Tensor
+    """(B, s) m, ground at the points of the scan above the ground below the base; s is 0 without terrain."""
 
 
 def rotate_into_body(quat: Tensor, vector: Tensor) -> Tensor:
-    """World vectors (B, 3) expressed in the body frame."""
-    w, xyz = quat[:, :1], quat[:, 1:]
+    """World vectors (..., 3) expressed in body frames with wxyz quaternions world <- body (..., 4)."""
+    w, xyz = quat[..., :1], quat[..., 1:]
     twice_cross = 2 * torch.linalg.cross(vector, xyz)
-    return torch.add(vector + w * twice_cross, torch.linalg.cross(twice_cross, xyz))
+    return torch.addcmul(vector, w, twice_cross).add(torch.linalg.cross(twice_cross, xyz))
 
 
-def velocity_task(robot: RobotSpec, params: VelocityParams, foot_radius_m: float) -> Task[VelocityStep]:
+def heading(quat: Tensor) -> Tensor:
+    """Horizontal unit vector (B, 2), world frame, along which bodies with quaternions (B, 4) wxyz point."""
+    w, x, y, z = quat.unbind(-1)
+    ahead = torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y + w * z)), dim=-1)
+    return torch.nn.functional.normalize(ahead, dim=-1)
+
+
+def scan_points(qpos: Tensor, scan: Tensor) -> Tensor:
+    """World points (B, s, 2) m of offsets (s, 2) m ahead and to the left of bases (B, nq)."""
+    ahead = heading(qpos[:, 3:7])
+    axes = torch.stack((ahead, torch.stack((-ahead[:, 1], ahead[:, 0]), dim=-1)), dim=1)
+    return qpos[:, None, :2] + scan.to(qpos.dtype) @ axes
+
+
+def velocity_task(
+    robot: RobotSpec, params: VelocityParams, foot_radius_m: float, terrain: Terrain | None = None
+) -> Task[VelocityStep]:
     """Build the task for a robot whose joints are abduction, hip, knee of FL, FR, RL, RR.
 
     Args:
         robot: the robot.
         params: the run's `[velocity]` table.
         foot_radius_m: radius of the spherical feet.
+        terrain: what the robot walks on; None is flat ground at height 0.
 
     Raises:
         ConfigError: the robot has other legs, or `reward` does not name every term.
@@ -149,36 +174,47 @@ def velocity_task(robot: RobotSpec, params: VelocityParams, foot_radius_m: float
             "must weigh every reward term", key="velocity.reward", value=wrong, allowed=sorted(terms)
         )
     default = torch.tensor(robot.default_rad, dtype=torch.float32)
-    phase_offset = torch.tensor(PHASE_OFFSET)
+    phase_offset, down = torch.tensor(PHASE_OFFSET), torch.tensor(DOWN)
     back_emf = robot.servo_of(robot.joint[0]).back_emf_nm_s_rad
+    offsets = torch.cartesian_prod(torch.tensor(SCAN_X_M), torch.tensor(SCAN_Y_M))
 
     def measure(
         view: WorldView, command: Tensor, action: Tensor, last_action: Tensor, memory: Mapping[str, Tensor]
     ) -> VelocityStep:
-        quat, qvel = view.qpos[:, 3:7], view.qvel
+        qpos, qvel = view.qpos, view.qvel
         moving = is_moving(command, params.moving_threshold)
         clock = torch.sin(2 * math.pi * (memory["gait_phase"] + phase_offset))
-        foot_pos = view.sensor(*(f"{leg}_foot_pos" for leg in LEGS))
-        foot_vel = view.sensor(*(f"{leg}_foot_vel" for leg in LEGS))
+        feet = view.sensor(*FOOT_SENSORS)
+        foot_pos, foot_vel = feet[:, : len(LEGS)], feet[:, len(LEGS) :]
+        touch = (view.sensor(*TOUCH_SENSORS)[..., 0] > 0).to(qpos.dtype)
+        height, foot_height, scan = qpos[:, 2], foot_pos[..., 2] - foot_radius_m, qpos[:, :0]
+        if terrain is not None:
+            points = (qpos[:, None, :2], foot_pos[..., :2], scan_points(qpos, offsets))
+            ground = terrain.height_at(torch.cat(points, dim=1))
+            height, foot_height = height - ground[:, 0], foot_height - ground[:, 1 : 1 + len(LEGS)]
+            scan = ground[:, 1 + len(LEGS) :] - ground[:, :1]
+        in_world = torch.stack((qvel[:, :3], down.expand(len(qvel), 3)), dim=1)
+        lin_vel, gravity = rotate_into_body(qpos[:, None, 3:7], in_world).unbind(1)
         return VelocityStep(
             command=command,
             moving=moving,
-            height_m=view.qpos[:, 2],
-            lin_vel=rotate_into_body(quat, qvel[:, :3]),
+            height_m=height,
+            lin_vel=lin_vel,
             gyro=qvel[:, 3:6],
-            gravity=gravity_in_body(quat),
-            joint_offset=view.qpos[:, 7:] - default,
+            gravity=gravity,
+            joint_offset=qpos[:, 7:] - default,
             joint_vel=qvel[:, 6:],
-            torque=view.actuator_force - back_emf * qvel[:, 6:],
+            torque=torch.sub(view.actuator_force, qvel[:, 6:], alpha=back_emf),
             action=action,
             last_action=last_action,
-            foot_height=foot_pos[..., 2] - foot_radius_m,
+            foot_height=foot_height,
             foot_speed=torch.linalg.vector_norm(foot_vel[..., :2], dim=-1),
-            foot_contact=(view.sensor(*(f"{leg}_foot_touch" for leg in LEGS))[..., 0] > 0).float(),
-            knee_contact=(view.sensor(*(f"{leg}_knee_touch" for leg in LEGS))[..., 0] > 0).float(),
-            trunk_contact=(view.sensor("trunk_touch")[:, 0, 0] > 0).float(),
+            foot_contact=touch[:, : len(LEGS)],
+            knee_contact=touch[:, len(LEGS) :],
+            trunk_contact=(view.sensor("trunk_touch")[:, 0, 0] > 0).to(qpos.dtype),
             swing=clock.clamp_min(0.0) * moving[:, None],
-            stance=1.0 - (clock > 0).float() * moving[:, None],
+            stance=1.0 - (clock > 0).to(qpos.dtype) * moving[:, None],
+            scan=scan,
         )
 
     return Task(
@@ -190,8 +226,8 @@ def velocity_task(robot: RobotSpec, params: VelocityParams, foot_radius_m: float
         command_every_s=params.command_every_s,
         sample_command=lambda count, generator: sample_command(params, count, generator),
         initial_memory=lambda count, generator: {
-            "last_action": torch.zeros((count, len(robot.joint))),
-            "gait_phase": torch.rand((count, 1), generator=generator),
+            "last_action": torch.zeros((count, len(robot.joint)), device=generator.device),
+            "gait_phase": torch.rand((count, 1), generator=generator, device=generator.device),
         },
         reset=lambda count, generator: reset_pose(default, params.height_m, count, generator),
         measure=measure,
@@ -201,14 +237,14 @@ def velocity_task(robot: RobotSpec, params: VelocityParams, foot_radius_m: float
         failure_reward=params.failure_reward,
         failed=has_failed,
         metrics=metrics,
-        symmetry=symmetry(),
+        symmetry=symmetry(scanned=terrain is not None),
     )
 
 
 def is_moving(command: Tensor, threshold: float) -> Tensor:
     """(B, 3) -> (B,) 1 where the command is more than `threshold`."""
     length: Tensor = torch.linalg.vector_norm(command, dim=-1)
-    return (length > threshold).float()
+    return (length > threshold).to(command.dtype)
 
 
 def policy_interface(robot: RobotSpec, params: VelocityParams) -> PolicyInterface:
@@ -218,6 +254,7 @@ def policy_interface(robot: RobotSpec, params: VelocityParams) -> PolicyInterfac
     high = torch.tensor(robot.position_max_rad, dtype=torch.float32)
     stiffness = torch.tensor(robot.stiffness_nm_rad, dtype=torch.float32)
     reach = params.torque_share * robot.limits.torque_nm / stiffness
+    down = torch.tensor([DOWN])
     cycles_per_tick = params.gait_hz / robot.control.rate_hz
 
     def observe(channels: Mapping[str, Tensor], memory: Mapping[str, Tensor]) -> Tensor:
@@ -226,7 +263,7 @@ def policy_interface(robot: RobotSpec, params: VelocityParams) -> PolicyInterfac
         angle = 2 * math.pi * memory["gait_phase"]
         return torch.cat(
             (
-                gravity_in_body(channels["imu_quat"]),
+                rotate_into_body(channels["imu_quat"], down),
                 channels["imu_gyro"],
                 command,
                 channels["joint_pos"] - default,
@@ -247,11 +284,8 @@ def policy_interface(robot: RobotSpec, params: VelocityParams) -> PolicyInterfac
 
     def target(channels: Mapping[str, Tensor], action: Tensor) -> Tensor:
         # A target further away than `reach` would only saturate the servo.
-        wanted = default + params.action_scale_rad * action
-        near = torch.minimum(
-            torch.maximum(wanted, channels["joint_pos"] - reach), channels["joint_pos"] + reach
-        )
-        return torch.minimum(torch.maximum(near, low), high)
+        wanted, measured = default + params.action_scale_rad * action, channels["joint_pos"]
+        return wanted.clamp(measured - reach, measured + reach).clamp(low, high)
 
     memory = (MemorySpec("last_action", (0.0,) * len(robot.joint)), MemorySpec("gait_phase", (0.0,)))
     return PolicyInterface(CHANNELS, memory, observe, advance, target, params.action_scale_rad)
@@ -259,31 +293,39 @@ def policy_interface(robot: RobotSpec, params: VelocityParams) -> PolicyInterfac
 
 def sample_command(params: VelocityParams, count: int, generator: torch.Generator) -> Tensor:
     """Draw commands (count, 3): uniform, but some zero and some that only turn."""
-    span = torch.tensor((params.command_vx_m_s, params.command_vy_m_s, params.command_wz_rad_s))
-    command = (2 * torch.rand((count, 3), generator=generator) - 1) * span
-    kind = torch.rand((count, 1), generator=generator)
-    turn_only = (kind < params.stand_share + params.turn_share) * torch.tensor([1.0, 1.0, 0.0])
-    command = torch.where(turn_only > 0, 0.0, command)
-    return torch.where(kind < params.stand_share, 0.0, command)
+    device = generator.device
+    span = torch.tensor(
+        (params.command_vx_m_s, params.command_vy_m_s, params.command_wz_rad_s), device=device
+    )
+    command = (2 * torch.rand((count, 3), generator=generator, device=device) - 1) * span
+    kind = torch.rand((count, 1), generator=generator, device=device)
+    command[:, :2].masked_fill_(kind < params.stand_share + params.turn_share, 0.0)
+    return command.masked_fill_(kind < params.stand_share, 0.0)
 
 
 def reset_pose(
     default: Tensor, height_m: float, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Standing near the default posture, any heading, slightly disturbed."""
-    qpos = torch.zeros((count, 7 + len(default)))
+    joints, device = len(default), generator.device
+
+    def disturbance(*shape: int) -> Tensor:
+        return 2 * torch.rand((count, *shape), generator=generator, device=device) - 1
+
+    qpos = torch.zeros((count, 7 + joints), device=device)
     qpos[:, 2] = height_m + 0.005
-    yaw = (2 * torch.rand(count, generator=generator) - 1) * math.pi
+    yaw = disturbance() * math.pi
     qpos[:, 3], qpos[:, 6] = torch.cos(yaw / 2), torch.sin(yaw / 2)
-    qpos[:, 7:] = default + 0.1 * (2 * torch.rand((count, len(default)), generator=generator) - 1)
-    qvel = torch.zeros((count, 6 + len(default)))
-    qvel[:, :6] = 0.2 * (2 * torch.rand((count, 6), generator=generator) - 1)
+    qpos[:, 7:] = default + 0.1 * disturbance(joints)
+    qvel = torch.zeros((count, 6 + joints), device=device)
+    qvel[:, :6] = 0.2 * disturbance(6)
     return qpos, qvel
 
 
 def privileged(step: VelocityStep) -> Tensor:
-    """What only the simulator knows (B, 12): true velocity, height, foot contacts and heights."""
-    return torch.cat((step.lin_vel, step.height_m[:, None], step.foot_contact, step.foot_height), dim=-1)
+    """What only the simulator knows (B, 12 + s): true velocity, height, foot contacts and heights, scan."""
+    height = step.height_m[:, None]
+    return torch.cat((step.lin_vel, height, step.foot_contact, step.foot_height, step.scan), dim=-1)
 
 
 def has_failed(step: VelocityStep) -> Tensor:
@@ -293,34 +335,38 @@ def has_failed(step: VelocityStep) -> Tensor:
 
 def reward_terms(params: VelocityParams) -> dict[str, RewardTerm[VelocityStep]]:
     """Build the named terms with the run's weights."""
-    weight = params.reward
     velocity_width, turn_width = torch.tensor(params.velocity_width), torch.tensor([params.turn_width])
 
     def swing_miss(s: VelocityStep) -> Tensor:
-        """Share of the wanted clearance that swing feet lack."""
-        wanted = params.swing_height_m * s.swing
-        return ((wanted - s.foot_height).clamp_min(0.0) / params.swing_height_m).square().sum(-1)
+        """Share of the wanted clearance that each swing foot lacks."""
+        return (s.swing - s.foot_height / params.swing_height_m).clamp_min(0.0)
 
-    values = {
+    values: dict[str, Value[VelocityStep]] = {
         "track_velocity": lambda s: gaussian(s.command[:, :2] - s.lin_vel[:, :2], velocity_width),
         "track_turn": lambda s: gaussian(s.command[:, 2:] - s.gyro[:, 2:], turn_width),
-        "vertical_velocity": lambda s: s.lin_vel[:, 2].square(),
-        "roll_pitch_rate": lambda s: squared(s.gyro[:, :2]),
-        "level": lambda s: squared(s.gravity[:, :2]),
-        "height": lambda s: (s.height_m - params.height_m).square(),
-        "torque": lambda s: squared(s.torque),
-        "action_change": lambda s: squared(s.action - s.last_action),
-        "posture": lambda s: squared(s.joint_offset),
-        "abduction": lambda s: squared(s.joint_offset[:, ::JOINTS_PER_LEG]),
         "stand_still": lambda s: s.joint_offset.abs().sum(-1) * (1 - s.moving),
-        "joint_speed": lambda s: squared(s.joint_vel),
-        "swing_height": swing_miss,
         "swing_contact": lambda s: (s.foot_contact * s.swing).sum(-1),
         "stance_contact": lambda s: ((1 - s.foot_contact) * s.stance).sum(-1),
         "stance_slip": lambda s: (s.foot_contact * s.foot_speed.clamp_max(1.0)).sum(-1),
         "knee_contact": lambda s: s.knee_contact.sum(-1),
     }
-    return {name: RewardTerm(weight.get(name, 0.0), value) for name, value in values.items()}
+    squares: dict[str, Value[VelocityStep]] = {
+        "vertical_velocity": lambda s: s.lin_vel[:, 2:],
+        "roll_pitch_rate": lambda s: s.gyro[:, :2],
+        "level": lambda s: s.gravity[:, :2],
+        "height": lambda s: (s.height_m - params.height_m)[:, None],
+        "torque": lambda s: s.torque,
+        "action_change": lambda s: s.action - s.last_action,
+        "posture": lambda s: s.joint_offset,
+        "abduction": lambda s: s.joint_offset[:, ::JOINTS_PER_LEG],
+        "joint_speed": lambda s: s.joint_vel,
+        "swing_height": swing_miss,
+    }
+    weight = params.reward
+    terms = {name: RewardTerm(weight.get(name, 0.0), value) for name, value in values.items()}
+    return terms | {
+        name: RewardTerm(weight.get(name, 0.0), value, squared=True) for name, value in squares.items()
+    }
 
 
 def metrics(step: VelocityStep) -> dict[str, Tensor]:
@@ -338,8 +384,8 @@ def metrics(step: VelocityStep) -> dict[str, Tensor]:
     }
 
 
-def symmetry() -> Symmetry:
-    """Reflections left to right: legs swap sides; y, roll and yaw change sign."""
+def symmetry(scanned: bool) -> Symmetry:
+    """Reflections left to right: legs and, where `scanned`, the scan swap sides; y, roll, yaw change sign."""
     leg_swap = (1, 0, 3, 2)
     joints = Mirror(
         tuple(leg_swap[leg] * JOINTS_PER_LEG + j for leg in range(4) for j in range(JOINTS_PER_LEG)),
@@ -351,4 +397,8 @@ def symmetry() -> Symmetry:
     legs = Mirror(leg_swap, (1.0,) * 4)
     observation = polar + axial + command + joints + joints + joints + clock
     private = polar + Mirror((0,), (1.0,)) + legs + legs
+    if scanned:
+        rows, columns = len(SCAN_X_M), len(SCAN_Y_M)
+        across = tuple(row * columns + column for row in range(rows) for column in reversed(range(columns)))
+        private += Mirror(across, (1.0,) * len(across))
     return Symmetry(observation, private, joints)

@@ -59,6 +59,11 @@ class _Ending:
             2,
             "robotrl: this command needs torch: pip install 'robotrl[train]'\n",
         ),
+        (
+            ModuleNotFoundError("No module named 'warp'", name="warp"),
+            2,
+            "robotrl: this command needs warp: pip install 'robotrl[gpu]'\n",
+        ),
         (KeyboardInterrupt(), 130, "robotrl: interrupted\n"),
     ],
     ids=lambda value: type(value).__name__,

@@ -112,6 +112,8 @@ def test_a_finished_run_is_not_overwritten(tmp_path: Path) -> None:
         ('robot = "quad12"', 'robot = "cat12"', "cat12"),
         ('algorithm = "ppo"', 'algorithm = "magic"', "algorithm: is not one of the choices"),
         ("track_turn = ", "track_turns = ", r"velocity\.reward"),
+        ("timestep_s = ", 'device = "cuda"\ntimestep_s = ', r"sim\.device: native worlds live on the CPU"),
+        ("timestep_s = ", 'backend = "jax"\ntimestep_s = ', r"sim\.backend: is not one of the choices"),
     ],
 )
 def test_a_bad_configuration_is_refused_before_a_folder_is_made(

@@ -11,10 +11,8 @@ from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.emulator.motor import (
     AMBIENT_C,
-    BATTERY_OPEN_V,
     HEAT_CAPACITY_J_K,
     THERMAL_RESISTANCE_K_W,
-    battery_v,
     warmed_c,
 )
 from robotrl.emulator.plant import STEP_S
@@ -180,8 +178,9 @@ def test_heat_settles_where_loss_equals_input() -> None:
 
 
 def test_the_battery_sags_under_load_and_braking_charges_nothing() -> None:
-    assert battery_v(5.0) < battery_v(1.0) < battery_v(0.0) < BATTERY_OPEN_V
-    assert battery_v(-5.0) == battery_v(0.0)
+    supply = Host().robot.supply
+    assert supply.voltage_v(5.0) < supply.voltage_v(1.0) < supply.voltage_v(0.0) < supply.open_v
+    assert supply.voltage_v(-5.0) == supply.voltage_v(0.0)
 
 
 def test_present_input_voltage(host: Host) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from robotrl.emulator.plant import Plant
 from robotrl.emulator.truth import TruthLog
-from robotrl.errors import SimulationError
+from robotrl.errors import ConfigError, SimulationError
 from robotrl.spec.robot import RobotSpec
 from tests.emulator.host import quad12
 
@@ -98,7 +98,7 @@ def changed_model(folder: Path, old: str, new: str) -> RobotSpec:
 
 def test_a_model_without_imu_or_free_joint_is_refused(tmp_path: Path) -> None:
     without_gyro = changed_model(tmp_path, '<gyro name="imu_gyro" site="imu"/>', "")
-    with pytest.raises(SimulationError, match="imu_gyro"):
+    with pytest.raises(ConfigError, match="imu_gyro"):
         Plant(without_gyro, seed=0)
     fixed = changed_model(tmp_path, '<freejoint name="root"/>', "")
     with pytest.raises(SimulationError, match="free joint"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor
 
 from robotrl.learn.loop import train_ppo
-from tests.learn.test_networks import small_ppo
+from robotrl.learn.ppo import Ppo
+from tests.learn.test_networks import plain_ppo, small_ppo
 from tests.learn.test_rollout import CountingEnv
 
 
@@ -15,12 +19,13 @@ class MatchEnv:
 
     num = 64
 
-    def __init__(self) -> None:
+    def __init__(self, privileged_size: int) -> None:
+        self._privileged_size = privileged_size
         self._draw()
 
     def _draw(self) -> None:
         self.observation = torch.randn(self.num, 4)
-        self.privileged = torch.zeros(self.num, 1)
+        self.privileged = torch.zeros(self.num, self._privileged_size)
 
     def wanted(self) -> Tensor:
         x = self.observation
@@ -37,9 +42,10 @@ class MatchEnv:
         return {}
 
 
-def test_ppo_finds_the_wanted_action() -> None:
+@pytest.mark.parametrize(("learner", "privileged_size"), [(small_ppo, 1), (plain_ppo, 0)])
+def test_ppo_finds_the_wanted_action(learner: Callable[[], Ppo], privileged_size: int) -> None:
     torch.manual_seed(0)
-    env, ppo = MatchEnv(), small_ppo()
+    env, ppo = MatchEnv(privileged_size), learner()
     iterations = train_ppo(env, ppo, 0, 0)
     for _ in range(100):
         next(iterations)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.learn.group import Group
-from robotrl.learn.networks import Actor, mirror_mlp
+from robotrl.learn.networks import Actor, Unmirrored, mirror_mlp
 from robotrl.learn.normalize import RunningNorm
 from robotrl.learn.ppo import Ppo, PpoParams, kl_divergence, log_density
 
@@ -129,3 +129,32 @@ def test_state_restores_the_learner_exactly() -> None:
         ppo.update(data, torch.zeros(6))
     for name, value in first.state().items():
         assert torch.equal(value, second.state()[name]), name
+
+
+def plain_ppo() -> Ppo:
+    return Ppo(small_ppo().params, Unmirrored(4), Unmirrored(0), Unmirrored(3))
+
+
+def test_without_a_reflection_every_weight_is_free() -> None:
+    torch.manual_seed(0)
+    ppo = plain_ppo()
+    plain, mirrored = (
+        sum(p.numel() for p in learner.actor.net.parameters()) for learner in (ppo, small_ppo())
+    )
+    assert plain == 4 * 16 + 16 + 16 * 16 + 16 + 16 * 3 + 3
+    assert mirrored < 0.7 * plain
+    with torch.no_grad():
+        ppo.log_std.copy_(torch.tensor([-1.0, -2.0, 0.0]))
+    action, mean = ppo.act(torch.zeros(20_000, 4))
+    torch.testing.assert_close((action - mean).std(0), ppo.log_std.exp(), rtol=0.05, atol=0)
+
+
+def test_without_a_reflection_statistics_are_those_of_the_data() -> None:
+    from robotrl.learn.rollout import Rollout
+
+    torch.manual_seed(0)
+    ppo, rollout = plain_ppo(), Rollout.empty(8, 6, 4, 0, 3)
+    rollout.observation.normal_(mean=2.0)
+    rollout.reward.normal_()
+    ppo.update(rollout, torch.zeros(6))
+    torch.testing.assert_close(ppo.actor.norm.mean, rollout.observation.mean((0, 1)))

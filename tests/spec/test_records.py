@@ -109,3 +109,17 @@ def test_an_unknown_key_lists_the_known_ones() -> None:
 def test_a_number_without_a_range_has_no_upper_end() -> None:
     assert str(Between(0.5)) == "0.5 or more"
     assert str(Between(0.5, 1.0)) == str(Between(0.5, 1)) == "0.5 to 1"
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A table that may be left out."""
+
+    leg: Leg | None = None
+
+
+def test_an_optional_table_is_none_or_as_strict_as_any_other() -> None:
+    assert read_record(Robot, {}, file=FILE).leg is None
+    assert read_record(Robot, {"leg": {"length_m": 0.5}}, file=FILE).leg == Leg(0.5)
+    with pytest.raises(ConfigError, match=r"robot\.toml: leg\.length_m: is out of range, got 2"):
+        read_record(Robot, {"leg": {"length_m": 2}}, file=FILE)

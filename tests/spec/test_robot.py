@@ -22,7 +22,9 @@ TABLE = load_toml(FILE)
 NAMED = {("bus", "legs"), ("servo", "xc430_w240")}
 """Tables whose names are the robot's own: missing, they are missed by the joints that name them."""
 ENTRIES = [(path, value) for path, value in entries(TABLE) if path not in NAMED]
-RECORDS: list[tuple[Any, ...]] = [(), ("control",), ("imu",), ("limits",), ("joint", 0), *sorted(NAMED)]
+RECORDS: list[tuple[Any, ...]] = [
+    (), ("control",), ("imu",), ("supply",), ("limits",), ("joint", 0), *sorted(NAMED)
+]  # fmt: skip
 """Every table with fixed keys."""
 
 
@@ -60,7 +62,8 @@ def test_the_lists_of_entries_and_records_are_the_whole_file() -> None:
     leaves = [path for path, value in ENTRIES if not isinstance(value, dict)]
     assert len(leaves) == len(assigned) + 1  # `joint` itself, which the file writes as [[joint]]
     tables = {path for path, value in entries(TABLE) if isinstance(value, dict)}
-    assert tables - {("bus",), ("servo",)} == {path for path in RECORDS if path} - {("joint", 0)}
+    by_name = {("bus",), ("servo",), ("supply", "stall_current_a")}
+    assert tables - by_name == {path for path in RECORDS if path} - {("joint", 0)}
 
 
 @pytest.mark.parametrize("path", [path for path, _ in ENTRIES], ids=names)
@@ -106,6 +109,10 @@ IMPOSSIBLE: list[tuple[tuple[Any, ...], object]] = [
     (("schema",), 2),
     (("control", "rate_hz"), 0.0),
     (("control", "rate_hz"), -50.0),
+    (("supply", "open_v"), 24.0),
+    (("supply", "ohm"), -0.1),
+    (("supply", "stall_current_a", "xc430_w240"), 0.0),
+    (("supply", "stall_current_a", "xl430"), 1.3),
     (("bus", "legs", "watchdog_s"), 0.021),
     (("bus", "legs", "baud_bd"), 9600),
     (("bus", "legs", "protocol"), "feetech"),

@@ -17,7 +17,7 @@ from robotrl.errors import ConfigError
 from robotrl.spec.robot import load_robot
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.task import Mirror
-from robotrl.tasks.velocity import gravity_in_body, rotate_into_body, sample_command, velocity_task
+from robotrl.tasks.velocity import DOWN, rotate_into_body, sample_command, velocity_task
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def random_quaternions(count: int) -> Tensor:
 
 def test_gravity_and_velocity_rotate_as_mujoco_rotates() -> None:
     quats, vectors = random_quaternions(50), torch.randn(50, 3, dtype=torch.float64)
-    for quat, vector, gravity, body in zip(
-        quats, vectors, gravity_in_body(quats), rotate_into_body(quats, vectors), strict=True
-    ):
+    gravities = rotate_into_body(quats, torch.tensor([DOWN], dtype=torch.float64))
+    bodies = rotate_into_body(quats, vectors)
+    for quat, vector, gravity, body in zip(quats, vectors, gravities, bodies, strict=True):
         inverse, result = np.zeros(4), np.zeros(3)
         mujoco.mju_negQuat(inverse, quat.numpy())
         mujoco.mju_rotVecQuat(result, np.array([0.0, 0.0, -1.0]), inverse)

@@ -1,0 +1,186 @@
+"""What there is to see of a robot or a Gymnasium task: one frame for each control period, without OpenGL."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import mujoco
+import numpy as np
+import torch
+from torch import Tensor
+
+from robotrl.bench.evaluate import TIMESTEP_S
+from robotrl.sim.direct import DirectEnv, direct_model
+from robotrl.sim.env import Env
+from robotrl.spec.state import Floats
+from robotrl.tasks.velocity import VelocityStep, rotate_into_body
+
+if TYPE_CHECKING:
+    from robotrl.bench.steering import Steering
+    from robotrl.cli.runfile import Job
+    from robotrl.sim.boxed import UnitActions
+
+ENDLESS_S = 1e6
+"""A robot's episode does not time out while it is watched; after a fall it still begins anew."""
+SMOOTH_S = 0.3
+"""True velocities are means over this time, or a step's jolts would hide them."""
+
+Table = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One state to draw."""
+
+    qpos: Floats
+    """(nq,)"""
+    table: Table
+    """Rows of figures to write beside the picture, each with its name first."""
+    restarted: bool
+    """The world was reset since the frame before."""
+
+
+class Player(Protocol):
+    """Something that moves.
+
+    Attributes:
+        model: what to draw it with.
+        frame_s: time between two frames.
+        findings: sentences about what is played.
+    """
+
+    model: mujoco.MjModel
+    frame_s: float
+    findings: Sequence[str]
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the present state, then each next one; a playback with an end can be played again."""
+        ...
+
+
+class Stepped(Protocol):
+    """What is read of one step of an environment."""
+
+    @property
+    def reward(self) -> Tensor:
+        """Rewards (B,)."""
+
+    @property
+    def final_ids(self) -> Tensor:
+        """(k,) worlds that were reset in this step."""
+
+
+class Steppable(Protocol):
+    """What actions need of an environment."""
+
+    num: int
+    action_size: int
+
+    @property
+    def observation(self) -> Tensor:
+        """What the next action is computed from (B, obs)."""
+
+    def step(self, action: Tensor) -> Stepped:
+        """Apply actions (B, n)."""
+
+
+Advance = Callable[[], Stepped]
+"""Moves every world on by one control period."""
+
+
+def zero_actions(env: Steppable) -> Advance:
+    """Drive with actions of zero: a robot's default posture, the middle of a Gymnasium task's controls."""
+    action = torch.zeros((env.num, env.action_size))
+    return lambda: env.step(action)
+
+
+def random_actions(seed: int) -> Callable[[Steppable], Advance]:
+    """Drive with uniform actions in [-1, 1], drawn anew at every tick."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drive(env: Steppable) -> Advance:
+        return lambda: env.step(2 * torch.rand((env.num, env.action_size), generator=generator) - 1)
+
+    return drive
+
+
+def trained_actions(actor: Callable[[Tensor], Tensor]) -> Callable[[Steppable], Advance]:
+    """Drive with a network's mean actions."""
+    return lambda env: lambda: env.step(actor(env.observation))
+
+
+class VelocityPlayer:
+    """One world of a velocity task, commanded from outside; sensing, delays and pushes are as in training."""
+
+    def __init__(
+        self, job: Job, drive: Callable[[Env[VelocityStep]], Advance], seed: int, steering: Steering
+    ) -> None:
+        self._steering = steering
+        self._low, self._high = np.array(job.task.command_low), np.array(job.task.command_high)
+        self._command = torch.zeros(3)
+        self._env = job.evaluation_env(1, seed, threads=1, timestep_s=TIMESTEP_S, randomized=True)
+        self._env.task = dataclasses.replace(
+            self._env.task,
+            episode_s=ENDLESS_S,
+            command_every_s=(0.0, 0.0),  # asked for at every tick
+            sample_command=lambda count, _: self._command.expand(count, 3),
+        )
+        self._env.restart(spread_ages=False)
+        self._advance = drive(self._env)
+        self.model = self._env.worlds.world_model(0)
+        self.frame_s = self._env.period_s
+        self.findings: Sequence[str] = ()
+        self._recent: collections.deque[Floats] = collections.deque(maxlen=round(SMOOTH_S / self.frame_s))
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield one frame a control period, for ever."""
+        yield self._frame(restarted=False)
+        for tick in itertools.count(1):
+            command = self._steering(tick * self.frame_s, self._low, self._high)
+            self._command = torch.from_numpy(command).float()
+            with torch.no_grad():
+                stepped = self._advance()
+            yield self._frame(restarted=len(stepped.final_ids) > 0)
+
+    def _frame(self, *, restarted: bool) -> Frame:
+        if restarted:
+            self._recent.clear()
+        worlds = self._env.worlds
+        forward_left = rotate_into_body(worlds.qpos[:, 3:7], worlds.qvel[:, :3])[0, :2]
+        self._recent.append(torch.cat((forward_left, worlds.qvel[0, 5:6])).double().numpy())
+        command = self._env.channels["velocity_command"][0]
+        table = (
+            ("", "forward m/s", "left m/s", "turn rad/s"),
+            ("command", *(f"{value:+.2f}" for value in command.tolist())),
+            ("true", *(f"{value:+.2f}" for value in np.mean(self._recent, axis=0))),
+        )
+        return Frame(worlds.qpos[0].double().numpy(), table, restarted)
+
+
+class DirectPlayer:
+    """One world of a classic Gymnasium task, episode after episode."""
+
+    def __init__(self, env: UnitActions, drive: Callable[[Steppable], Advance]) -> None:
+        if not isinstance(env.inner, DirectEnv):
+            raise TypeError(f"{type(env.inner).__name__} has no worlds to draw")
+        self._worlds = env.inner.worlds
+        self.model, self.frame_s = direct_model(env.inner.task), env.inner.period_s
+        self.findings: Sequence[str] = ()
+        self._advance = drive(env)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield one frame an action, for ever."""
+        reward, total, restarted = 0.0, 0.0, False
+        while True:
+            table = (("reward", f"{reward:+.2f}"), ("return", f"{total:+.1f}"))
+            yield Frame(self._worlds.qpos[0].double().numpy(), table, restarted)
+            with torch.no_grad():
+                stepped = self._advance()
+            restarted = len(stepped.final_ids) > 0
+            reward = float(stepped.reward[0])
+            total = 0.0 if restarted else total + reward

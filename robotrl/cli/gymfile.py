@@ -1,0 +1,156 @@
+"""A training run of a Gymnasium task or environment, named by `env` in its TOML instead of a robot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from robotrl.cli.runfile import Budget, Job, parse_job
+from robotrl.errors import ConfigError
+from robotrl.learn.group import Group
+from robotrl.learn.networks import Unmirrored
+from robotrl.learn.ppo import Ppo, PpoParams
+from robotrl.sim.boxed import BoxEnv, UnitActions
+from robotrl.sim.build import WorldsParams, build_worlds
+from robotrl.sim.direct import DirectEnv, direct_model, native_worlds
+from robotrl.sim.quarantine import Quarantine
+from robotrl.spec.records import Between, parse_toml, read_record, read_text
+from robotrl.tasks.classic import CLASSIC, classic_task
+
+OURS, THEIRS = "robotrl/", "gym:"
+"""Prefixes of `env`: a classic task simulated in batch, and whatever `gymnasium.make` takes."""
+
+
+Build = Callable[[WorldsParams, int, int, int, Quarantine | None], BoxEnv]
+"""Backend, number of worlds, seed, threads and quarantine make an environment."""
+
+
+@dataclass(frozen=True)
+class GymConfig:
+    """One training run of an environment, as its TOML says it."""
+
+    env: str
+    """`robotrl/TASK` or `gym:NAME`."""
+    algorithm: Literal["ppo"]
+    seed: Annotated[int, Between(0)]
+    sim: WorldsParams
+    ppo: PpoParams
+    seconds: Annotated[float, Between(0.1)] = 0.0
+    """Wall clock to train for; this or `steps`."""
+    steps: Annotated[int, Between(1)] = 0
+    """Environment steps to train for."""
+
+
+@dataclass(frozen=True)
+class GymJob:
+    """A configuration with the environment that it names."""
+
+    config_text: str
+    """The TOML as written."""
+    config: GymConfig
+    observation_size: int
+    action_size: int
+    _build: Build
+
+    @property
+    def budget(self) -> Budget:
+        """How long to train."""
+        return Budget(self.config.seconds, self.config.steps)
+
+    def env(self, worlds: int, seed: int, threads: int, quarantine: Quarantine | None = None) -> UnitActions:
+        """Build training worlds; theirs take neither threads nor quarantine."""
+        return UnitActions(self._build(self.config.sim, worlds, seed, threads, quarantine))
+
+    def evaluation_env(self, worlds: int, seed: int, threads: int) -> UnitActions:
+        """Build worlds on the CPU, where a policy is evaluated whatever it was trained on."""
+        on_cpu = WorldsParams(worlds=worlds, processes=1)
+        return UnitActions(self._build(on_cpu, worlds, seed, threads, None))
+
+    def ppo(self, group: Group | None = None) -> Ppo:
+        """Build an untrained learner."""
+        observation, action = Unmirrored(self.observation_size), Unmirrored(self.action_size)
+        return Ppo(self.config.ppo, observation, Unmirrored(0), action, group)
+
+
+AnyJob = Job | GymJob
+"""A training run of either kind."""
+
+
+def read_training(file: Path) -> AnyJob:
+    """Read a run's TOML, of a robot or of an environment.
+
+    Raises:
+        BadInputError: as `robotrl.cli.runfile.read_job` and `read_gym_job`.
+    """
+    return parse_training(read_text(file), file)
+
+
+def parse_training(text: str, file: Path) -> AnyJob:
+    """Build what a run's TOML names; `file` is where the text came from.
+
+    Raises:
+        BadInputError: as `read_training`.
+    """
+    table = parse_toml(text, file)
+    return _gym_job(text, table, file) if "env" in table else parse_job(text, file)
+
+
+def read_gym_job(file: Path) -> GymJob:
+    """Read the TOML of an environment's run.
+
+    Raises:
+        ConfigError: anything unknown, missing, ill-typed, out of range or impossible.
+    """
+    text = read_text(file)
+    return _gym_job(text, parse_toml(text, file), file)
+
+
+def _gym_job(text: str, table: dict[str, Any], file: Path) -> GymJob:
+    config = read_record(GymConfig, table, file=file)
+    if bool(config.seconds) == bool(config.steps):
+        given = "both" if config.seconds else "neither"
+        raise ConfigError(
+            f"{given} of seconds and steps is given", file=file, key="seconds", allowed="exactly one of both"
+        )
+    config.sim.check(file)
+    build = _builder(config, file)
+    probe = build(WorldsParams(worlds=1, processes=1), 1, 0, 1, None)
+    return GymJob(text, config, probe.observation.shape[1], len(probe.action_low), build)
+
+
+def _builder(config: GymConfig, file: Path) -> Build:
+    name = config.env
+    if name.startswith(THEIRS):
+        return _theirs(name.removeprefix(THEIRS), config.sim, file)
+    task = name.removeprefix(OURS)
+    if not name.startswith(OURS) or task not in CLASSIC:
+        allowed = [f"{THEIRS}NAME", *(f"{OURS}{known}" for known in CLASSIC)]
+        raise ConfigError("there is no such environment", file=file, key="env", value=name, allowed=allowed)
+    wanted = classic_task(task)
+
+    def build(
+        sim: WorldsParams, worlds: int, seed: int, threads: int, quarantine: Quarantine | None
+    ) -> DirectEnv:
+        if sim.backend == "native":
+            return DirectEnv(wanted, native_worlds(wanted, worlds, threads), seed, quarantine)
+        simulated = build_worlds(direct_model(wanted), worlds, threads, sim)
+        return DirectEnv(wanted, simulated, seed, quarantine)
+
+    return build
+
+
+def _theirs(name: str, sim: WorldsParams, file: Path) -> Build:
+    from robotrl.sim.gym import GymEnv, check_trainable
+
+    if sim.backend != "native":
+        raise ConfigError(
+            "other people's environments simulate on their own",
+            file=file,
+            key="sim.backend",
+            value=sim.backend,
+            allowed="native",
+        )
+    check_trainable(name, file)
+    return lambda _sim, worlds, seed, _threads, _quarantine: GymEnv(name, worlds, seed)

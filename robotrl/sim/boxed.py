@@ -1,0 +1,108 @@
+"""Unit actions for learners: whatever box an environment takes its actions from, +-1 spans it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class BoxTransition(Protocol):
+    """What one action of B worlds gave; as `robotrl.sim.direct.DirectTransition` says."""
+
+    @property
+    def reward(self) -> Tensor:
+        """Reward (B,)."""
+
+    @property
+    def terminated(self) -> Tensor:
+        """(B,) bool: no bootstrap."""
+
+    @property
+    def truncated(self) -> Tensor:
+        """(B,) bool: bootstrap from the last observation."""
+
+    @property
+    def final_ids(self) -> Tensor:
+        """(k,) worlds that were reset in this step."""
+
+    @property
+    def final_observation(self) -> Tensor:
+        """(k, obs) their last observation before the reset."""
+
+    @property
+    def final_privileged(self) -> Tensor:
+        """Last critic observation before the reset (k, p)."""
+
+    @property
+    def final_return(self) -> Tensor:
+        """(k,) sum of the rewards of the episode that ended."""
+
+    @property
+    def final_length(self) -> Tensor:
+        """(k,) its number of actions."""
+
+
+class BoxEnv(Protocol):
+    """B worlds that reset themselves, with actions in a box."""
+
+    num: int
+    action_low: Tensor
+    """(n,)"""
+    action_high: Tensor
+    """(n,)"""
+
+    @property
+    def observation(self) -> Tensor:
+        """What the next action is computed from (B, obs)."""
+
+    @property
+    def privileged(self) -> Tensor:
+        """What only the critic sees besides (B, p)."""
+
+    def restart(self) -> None:
+        """Start every world anew."""
+
+    def step(self, action: Tensor) -> BoxTransition:
+        """Apply actions (B, n)."""
+
+    def take_statistics(self) -> dict[str, float]:
+        """Means since the last call."""
+
+
+class UnitActions:
+    """A `BoxEnv` whose actions are mapped from [-1, 1] onto its box and clipped to it.
+
+    A component without two finite ends is not scaled, only clipped.
+    """
+
+    def __init__(self, env: BoxEnv) -> None:
+        self.inner, self.num = env, env.num
+        self._low, self._high = env.action_low, env.action_high
+        bounded = torch.isfinite(self._low) & torch.isfinite(self._high)
+        self._middle = torch.where(bounded, (self._low + self._high) / 2, 0.0)
+        self._half = torch.where(bounded, (self._high - self._low) / 2, 1.0)
+        self.action_size = len(self._low)
+
+    @property
+    def observation(self) -> Tensor:
+        """What the next action is computed from (B, obs)."""
+        return self.inner.observation
+
+    @property
+    def privileged(self) -> Tensor:
+        """What only the critic sees besides (B, p)."""
+        return self.inner.privileged
+
+    def restart(self) -> None:
+        """Start every world anew."""
+        self.inner.restart()
+
+    def step(self, action: Tensor) -> BoxTransition:
+        """Apply actions (B, n), of which -1 and 1 are the box's ends."""
+        return self.inner.step(torch.addcmul(self._middle, action, self._half).clamp(self._low, self._high))
+
+    def take_statistics(self) -> dict[str, float]:
+        """Means since the last call."""
+        return self.inner.take_statistics()

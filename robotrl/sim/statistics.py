@@ -1,0 +1,45 @@
+"""Sums over steps and finished episodes, kept on the worlds' device until somebody asks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Statistics:
+    """Means of reward terms, episode lengths and returns since it was made."""
+
+    def __init__(self, weights: Tensor, names: tuple[str, ...]) -> None:
+        self._weights, self._names = weights, names
+        self._terms, self._reward = torch.zeros_like(weights), weights.new_zeros(())
+        self._sums = weights.new_zeros(3)
+        self._steps = self._episodes = self._broken = 0
+
+    def add_step(self, values: Tensor, reward: Tensor) -> None:
+        """Add one step of B worlds: each term's unweighted value (terms, B) and the reward (B,)."""
+        self._terms += values.mean(1)
+        self._reward += reward.mean()
+        self._steps += 1
+
+    def add_episodes(self, length_s: Tensor, returns: Tensor, failed: Tensor) -> None:
+        """Add finished episodes, each (k,)."""
+        self._sums += torch.stack((length_s, returns, failed.to(returns.dtype))).sum(1)
+        self._episodes += len(length_s)
+
+    def add_broken(self, count: int) -> None:
+        """Count worlds whose simulation failed."""
+        self._broken += count
+
+    def figures(self) -> dict[str, float]:
+        """Means and counts; episodes are left out while none has finished."""
+        steps, episodes = max(self._steps, 1), self._episodes
+        terms = (self._weights * self._terms / steps).tolist()
+        result = {f"reward/{name}": value for name, value in zip(self._names, terms, strict=True)}
+        result["step_reward"] = float(self._reward) / steps
+        result["broken_worlds"] = float(self._broken)
+        if episodes:
+            length_s, returns, failed = (self._sums / episodes).tolist()
+            result["episode_length_s"] = length_s
+            result["episode_return"] = returns
+            result["failed_share"] = failed
+        return result
