@@ -1,4 +1,4 @@
-"""Reward terms: small shapes that they are made of, and all terms of a task evaluated together."""
+"""All reward terms of a task evaluated together: few large operations instead of many small ones."""
 
 from __future__ import annotations
 
@@ -12,35 +12,41 @@ from robotrl.tasks.task import RewardTerm
 
 S = TypeVar("S")
 
-
-def gaussian(error: Tensor, width: Tensor) -> Tensor:
-    """exp(-sum(error^2 / width)) over the last dimension: 1 at zero error; `width` is per component."""
-    return torch.exp(-(error.square() / width).sum(-1))
+SHAPES = ("sum", "squares", "gaussian")
 
 
 class Rewards(Generic[S]):
-    """All terms of a task, with one square and one sum for all that are squared.
+    """The terms of a task, in the order of their shapes.
 
     Attributes:
-        names: of the terms, those that are squared last.
+        names: of the terms.
         weights: (terms,)
     """
 
     def __init__(self, terms: Mapping[str, RewardTerm[S]], device: torch.device) -> None:
-        self._plain = [term.value for term in terms.values() if not term.squared]
-        self._squared = [term.value for term in terms.values() if term.squared]
-        self.names = tuple(sorted(terms, key=lambda name: terms[name].squared))
+        self.names = tuple(sorted(terms, key=lambda name: SHAPES.index(terms[name].shape)))
         self.weights = torch.tensor([terms[name].weight for name in self.names], device=device)
+        self._values = [terms[name].value for name in self.names]
+        self._sums = sum(term.shape == "sum" for term in terms.values())
+        self._gaussians = sum(term.shape == "gaussian" for term in terms.values())
         self._sum: Tensor | None = None
 
     def __call__(self, record: S) -> Tensor:
         """Unweighted values (terms, B)."""
-        values = [torch.stack([value(record) for value in self._plain])] if self._plain else []
-        if self._squared:
-            parts = [value(record) for value in self._squared]
-            if self._sum is None:
-                widths = torch.tensor([part.shape[1] for part in parts], device=parts[0].device)
-                each = torch.eye(len(parts), dtype=parts[0].dtype, device=parts[0].device)
-                self._sum = each.repeat_interleave(widths, dim=1)
-            values.append(self._sum @ torch.cat(parts, dim=-1).square().T)
-        return torch.cat(values)
+        parts = [value(record) for value in self._values]
+        if self._sum is None:
+            self._sum = _block_sums(parts)
+            self._first_square = sum(part.shape[1] for part in parts[: self._sums])
+        components = torch.cat(parts, dim=-1)
+        components[:, self._first_square :].square_()
+        values = self._sum @ components.T
+        if self._gaussians:
+            values[-self._gaussians :].neg_().exp_()
+        return values
+
+
+def _block_sums(parts: list[Tensor]) -> Tensor:
+    """Matrix (parts, all their columns) that sums each part's own columns."""
+    widths = torch.tensor([part.shape[1] for part in parts], device=parts[0].device)
+    each = torch.eye(len(parts), dtype=parts[0].dtype, device=parts[0].device)
+    return each.repeat_interleave(widths, dim=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class Symmetry:
 
 
 Value = Callable[[S], Tensor]
-"""Step record -> (B,), or (B, k) of a squared term."""
+"""Step record -> components (B, k)."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class RewardTerm(Generic[S]):
 
     weight: float
     value: Value[S]
-    squared: bool = False
-    """Whether `value` gives (B, k), whose sum of squares is the term: all such terms are squared at once."""
+    shape: Literal["sum", "squares", "gaussian"]
+    """What the components become: their sum, the sum of their squares, or exp(-sum of squares)."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from torch import Tensor
 from robotrl.errors import ConfigError
 from robotrl.spec.records import Between
 from robotrl.spec.robot import RobotSpec
-from robotrl.tasks.rewards import gaussian
 from robotrl.tasks.task import (
     MemorySpec,
     Mirror,
@@ -45,7 +44,7 @@ JOINTS_PER_LEG = 3
 PHASE_OFFSET = (0.0, 0.5, 0.5, 0.0)
 """Cycles by which each leg's clock is ahead: diagonal legs together."""
 FOOT_SENSORS = tuple(f"{leg}_foot_{what}" for what in ("pos", "vel") for leg in LEGS)
-TOUCH_SENSORS = tuple(f"{leg}_{part}_touch" for part in ("foot", "knee") for leg in LEGS)
+TOUCH_SENSORS = (*(f"{leg}_{part}_touch" for part in ("foot", "knee") for leg in LEGS), "trunk_touch")
 DOWN = (0.0, 0.0, -1.0)
 """Direction of gravity in the world."""
 CHANNELS = ("joint_pos", "joint_vel", "imu_quat", "imu_gyro", "velocity_command")
@@ -184,6 +183,7 @@ def velocity_task(
         qpos, qvel = view.qpos, view.qvel
         moving = is_moving(command, params.moving_threshold)
         clock = torch.sin(2 * math.pi * (memory["gait_phase"] + phase_offset))
+        swing = clock.clamp_min(0.0) * moving[:, None]
         feet = view.sensor(*FOOT_SENSORS)
         foot_pos, foot_vel = feet[:, : len(LEGS)], feet[:, len(LEGS) :]
         touch = (view.sensor(*TOUCH_SENSORS)[..., 0] > 0).to(qpos.dtype)
@@ -210,10 +210,10 @@ def velocity_task(
             foot_height=foot_height,
             foot_speed=torch.linalg.vector_norm(foot_vel[..., :2], dim=-1),
             foot_contact=touch[:, : len(LEGS)],
-            knee_contact=touch[:, len(LEGS) :],
-            trunk_contact=(view.sensor("trunk_touch")[:, 0, 0] > 0).to(qpos.dtype),
-            swing=clock.clamp_min(0.0) * moving[:, None],
-            stance=1.0 - (clock > 0).to(qpos.dtype) * moving[:, None],
+            knee_contact=touch[:, len(LEGS) : -1],
+            trunk_contact=touch[:, -1],
+            swing=swing,
+            stance=(swing <= 0).to(qpos.dtype),
             scan=scan,
         )
 
@@ -335,20 +335,19 @@ def has_failed(step: VelocityStep) -> Tensor:
 
 def reward_terms(params: VelocityParams) -> dict[str, RewardTerm[VelocityStep]]:
     """Build the named terms with the run's weights."""
-    velocity_width, turn_width = torch.tensor(params.velocity_width), torch.tensor([params.turn_width])
+    per_width = torch.tensor(params.velocity_width).rsqrt()
+    per_turn_width = params.turn_width**-0.5
 
     def swing_miss(s: VelocityStep) -> Tensor:
         """Share of the wanted clearance that each swing foot lacks."""
         return (s.swing - s.foot_height / params.swing_height_m).clamp_min(0.0)
 
-    values: dict[str, Value[VelocityStep]] = {
-        "track_velocity": lambda s: gaussian(s.command[:, :2] - s.lin_vel[:, :2], velocity_width),
-        "track_turn": lambda s: gaussian(s.command[:, 2:] - s.gyro[:, 2:], turn_width),
-        "stand_still": lambda s: s.joint_offset.abs().sum(-1) * (1 - s.moving),
-        "swing_contact": lambda s: (s.foot_contact * s.swing).sum(-1),
-        "stance_contact": lambda s: ((1 - s.foot_contact) * s.stance).sum(-1),
-        "stance_slip": lambda s: (s.foot_contact * s.foot_speed.clamp_max(1.0)).sum(-1),
-        "knee_contact": lambda s: s.knee_contact.sum(-1),
+    sums: dict[str, Value[VelocityStep]] = {
+        "stand_still": lambda s: s.joint_offset.abs() * (1 - s.moving[:, None]),
+        "swing_contact": lambda s: s.foot_contact * s.swing,
+        "stance_contact": lambda s: (1 - s.foot_contact) * s.stance,
+        "stance_slip": lambda s: s.foot_contact * s.foot_speed.clamp_max(1.0),
+        "knee_contact": lambda s: s.knee_contact,
     }
     squares: dict[str, Value[VelocityStep]] = {
         "vertical_velocity": lambda s: s.lin_vel[:, 2:],
@@ -362,10 +361,15 @@ def reward_terms(params: VelocityParams) -> dict[str, RewardTerm[VelocityStep]]:
         "joint_speed": lambda s: s.joint_vel,
         "swing_height": swing_miss,
     }
-    weight = params.reward
-    terms = {name: RewardTerm(weight.get(name, 0.0), value) for name, value in values.items()}
-    return terms | {
-        name: RewardTerm(weight.get(name, 0.0), value, squared=True) for name, value in squares.items()
+    gaussians: dict[str, Value[VelocityStep]] = {
+        "track_velocity": lambda s: (s.command[:, :2] - s.lin_vel[:, :2]) * per_width,
+        "track_turn": lambda s: (s.command[:, 2:] - s.gyro[:, 2:]) * per_turn_width,
+    }
+    weight = params.reward  # incomplete ones are refused by the caller
+    return {
+        **{name: RewardTerm(weight.get(name, 0.0), value, "sum") for name, value in sums.items()},
+        **{name: RewardTerm(weight.get(name, 0.0), value, "squares") for name, value in squares.items()},
+        **{name: RewardTerm(weight.get(name, 0.0), value, "gaussian") for name, value in gaussians.items()},
     }
 
 
