@@ -6,6 +6,7 @@ RobotrlError
 │   ├── PolicyError        a policy file: unreadable, or for another robot
 │   ├── RecordingError     a recording that cannot be read
 │   └── CheckpointError    a training run that cannot be resumed
+├── DivergedError          a training run whose numbers are not finite any more
 ├── VerificationError      an exported policy that does not equal the trained one
 ├── PortError              a serial port that is missing, busy, or has just gone away
 ├── ScreenError            no screen to open a window on, or no OpenGL library to draw with
@@ -17,7 +18,7 @@ RobotrlError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class RobotrlError(Exception):
@@ -74,6 +75,20 @@ class RecordingError(BadInputError):
 
 class CheckpointError(BadInputError):
     """A training run cannot be resumed from its folder."""
+
+
+class DivergedError(RobotrlError):
+    """A training run's figures or parameters are not finite any more.
+
+    Args:
+        sentence: what happened.
+        statistics: of the batch on which it happened: quantity -> column -> value.
+    """
+
+    def __init__(self, sentence: str, statistics: Mapping[str, Mapping[str, float]]) -> None:
+        """Keep the table beside the sentence."""
+        self.statistics = statistics
+        super().__init__(sentence)
 
 
 class VerificationError(RobotrlError):

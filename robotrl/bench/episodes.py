@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from robotrl.learn.networks import Actor
+    from robotrl.cli.gymfile import GymJob
     from robotrl.sim.boxed import UnitActions
 
 SEEDS, WORLDS = (101, 102, 103, 104), 8
 """Each seed starts its own worlds, of which the first episode counts."""
+FIGURES = ("return_mean", "return_std", "return_min", "length_mean")
+"""What is told over all episodes."""
 LONGEST = 10_000
 """Steps after which an episode is cut in an environment without a time limit of its own."""
 
@@ -26,13 +28,17 @@ def evaluate_episodes(folder: Path, threads: int = 2) -> dict[str, float]:
         `episodes`, and of each seed the mean `seed<S>_return`.
     """
     from robotrl.cli.gymfile import read_gym_job
-    from robotrl.cli.runfile import config_of, load_learner
+    from robotrl.cli.runfile import config_of, load_actor
 
     job = read_gym_job(config_of(folder))
-    ppo, _ = load_learner(job.ppo(), folder)
+    return score_actor(job, load_actor(job.learner(), job.owner, folder)[0], threads)
+
+
+def score_actor(job: GymJob, actor: nn.Module, threads: int) -> dict[str, float]:
+    """Score a policy that maps observations (B, obs) to unit actions (B, n); as `evaluate_episodes`."""
     returns, lengths = [], []
     for seed in SEEDS:
-        done = first_episodes(job.evaluation_env(WORLDS, seed, threads), ppo.actor)
+        done = first_episodes(job.evaluation_env(WORLDS, seed, threads), actor)
         returns.append(done[0])
         lengths.append(done[1])
     every = torch.cat(returns)
@@ -47,7 +53,7 @@ def evaluate_episodes(folder: Path, threads: int = 2) -> dict[str, float]:
 
 
 @torch.no_grad()
-def first_episodes(env: UnitActions, actor: Actor) -> tuple[Tensor, Tensor]:
+def first_episodes(env: UnitActions, actor: nn.Module) -> tuple[Tensor, Tensor]:
     """Run the first episode of each world of a fresh environment with the actor's mean actions.
 
     Returns:

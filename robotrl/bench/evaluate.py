@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robotrl.tasks.velocity import LEGS, VelocityStep
 
@@ -54,6 +54,13 @@ def evaluate_run(folder: Path, threads: int = 2) -> dict[str, float]:
 
     run = load_run(folder)
     return _both(run.job, lambda env: lambda: env.step(run.actor(env.observation)), threads)
+
+
+def score_randomized(job: Job, actor: nn.Module, threads: int) -> dict[str, float]:
+    """Score a network on randomised robots; as `evaluate_run`, without the nominal robot."""
+    env = job.evaluation_env(WORLDS, SEED, threads, TIMESTEP_S, randomized=True)
+    env.restart(spread_ages=False)
+    return evaluate(env, lambda: env.step(actor(env.observation)))
 
 
 def evaluate_policy(file: Path, threads: int = 2) -> dict[str, float]:

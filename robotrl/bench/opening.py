@@ -19,7 +19,7 @@ from robotrl.bench.playback import (
 )
 from robotrl.bench.postmortem import DumpPlayer
 from robotrl.cli.gymfile import THEIRS, GymJob, read_training
-from robotrl.cli.runfile import CONFIG, load_learner, parse_job
+from robotrl.cli.runfile import CONFIG, load_actor, parse_job
 from robotrl.errors import BadInputError
 from robotrl.runtime.policy import Policy
 from robotrl.sim.quarantine import load_dump
@@ -64,7 +64,7 @@ def open_player(what: str, actions: Actions | None, seed: int, steering: Steerin
 
 def _of_run(folder: Path, actions: Actions | None, seed: int, steering: Steering) -> Player:
     job = read_training(folder / CONFIG)
-    actor = load_learner(job.ppo(), folder)[0].actor
+    actor = load_actor(job.learner(), job.owner, folder)[0]
     drive = _chosen(actions, seed) or trained_actions(actor)
     return (
         _gym_player(job, drive, seed)

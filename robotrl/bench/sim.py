@@ -1,7 +1,7 @@
 """Simulation speed: whole environment steps against raw physics stepping, and against Gymnasium's.
 
 An environment runs a while from its present states and its goals are kept; then the raw backend
-runs the same model from the same states with the same goals, substeps and threads. Both alternate
+runs the same models from the same states with the same goals, substeps and threads. Both alternate
 in short turns, so that a noisy machine disturbs both alike; a ratio is the median over the turns.
 """
 
@@ -19,11 +19,14 @@ from unittest import mock
 import gymnasium
 import mujoco
 import mujoco.batch
+import numpy as np
 import torch
 from torch import Tensor
 
 from robotrl.cli.runfile import read_job
 from robotrl.sim.direct import DirectEnv, native_worlds
+from robotrl.sim.native import NativeWorlds, held
+from robotrl.sim.saving import part_of
 from robotrl.sim.worlds import Worlds
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.classic import classic_task
@@ -53,10 +56,20 @@ class Stepped(Protocol):
         """Apply actions (B, n)."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a turn starts."""
+
+    qpos: Tensor
+    qvel: Tensor
+    fields: dict[str, np.ndarray]
+    """Model fields that differ between worlds (B, ...)."""
+
+
 class Raw(Protocol):
     """A backend without environment."""
 
-    def turn(self, qpos: Tensor, qvel: Tensor, goals: list[Tensor]) -> float:
+    def turn(self, start: Start, goals: list[Tensor]) -> float:
         """Step from a state with each of `goals` (substeps, B, nu); seconds."""
 
 
@@ -133,13 +146,13 @@ def measure_speed(name: str, env: Stepped, raw: Raw, threads: int) -> Speed:
     actions = ACTION_STD * torch.randn((MOST_STEPS, env.num, env.action_size), device=device)
     turn_s, goals = _environment_turn(env, actions)  # warm-up
     steps = max(FEWEST_STEPS, min(MOST_STEPS, math.ceil(TURN_S * MOST_STEPS / turn_s)))
-    raw.turn(env.worlds.qpos, env.worlds.qvel, goals[:2])
+    raw.turn(_start(env.worlds), goals[:2])
     raw_s, env_s = [], []
     for _ in range(TURNS):
-        start = env.worlds.qpos, env.worlds.qvel
+        start = _start(env.worlds)
         turn_s, goals = _environment_turn(env, actions[:steps])
         env_s.append(turn_s / steps)
-        raw_s.append(raw.turn(*start, goals) / steps)
+        raw_s.append(raw.turn(start, goals) / steps)
     ratios = [bare / whole for bare, whole in zip(raw_s, env_s, strict=True)]
     return Speed(
         model=name,
@@ -154,6 +167,12 @@ def measure_speed(name: str, env: Stepped, raw: Raw, threads: int) -> Speed:
         ratio_highest=max(ratios),
         bytes_per_world=env.worlds.bytes_per_world(),
     )
+
+
+def _start(worlds: Worlds) -> Start:
+    """Copy the present state, and what native worlds have of their own; Warp's cost nothing in speed."""
+    fields = part_of(worlds.state(), "field") if isinstance(worlds, NativeWorlds) else {}
+    return Start(worlds.qpos, worlds.qvel, {name: values.numpy().copy() for name, values in fields.items()})
 
 
 def _environment_turn(env: Stepped, actions: Tensor) -> tuple[float, list[Tensor]]:
@@ -182,23 +201,26 @@ def _recorded(worlds: Worlds) -> Iterator[list[Tensor]]:
 
 
 class RawNative:
-    """`Batch.step` alone, with the last substep's goal for a whole control period."""
+    """`Batch.step` alone: the same model in each world, and one call for substeps with the same goals."""
 
     def __init__(self, model: mujoco.MjModel, worlds: int, threads: int) -> None:
         self._batch = mujoco.batch.Batch(model, nsim=worlds, nthread=threads)
 
-    def turn(self, qpos: Tensor, qvel: Tensor, goals: list[Tensor]) -> float:
+    def turn(self, start: Start, goals: list[Tensor]) -> float:
         """See `Raw`."""
         batch = self._batch
+        for name, values in start.fields.items():
+            batch.expand(name)[:] = values
         batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
-        batch.bind("qpos")[:], batch.bind("qvel")[:] = qpos.numpy(), qvel.numpy()
+        batch.bind("qpos")[:], batch.bind("qvel")[:] = start.qpos.numpy(), start.qvel.numpy()
         batch.forward()
-        control, rows = batch.bind("ctrl"), [goal[-1].numpy() for goal in goals]
-        substeps = len(goals[0])
+        control = batch.bind("ctrl")
+        calls = [[(row.numpy(), count) for row, count in held(goal)] for goal in goals]
         started = time.perf_counter()
-        for row in rows:
-            control[:] = row
-            batch.step(nstep=substeps)
+        for tick in calls:
+            for row, count in tick:
+                control[:] = row
+                batch.step(nstep=count)
         return time.perf_counter() - started
 
 

@@ -13,7 +13,7 @@ import torch
 import warp
 from torch import Tensor
 
-from robotrl.bench.sim import TIMESTEP_S, measure_speed
+from robotrl.bench.sim import TIMESTEP_S, Start, measure_speed
 from robotrl.sim.build import SimParams, build_scene, read_scene
 from robotrl.sim.warp import WarpWorlds
 from robotrl.spec.shipped import find_shipped
@@ -55,10 +55,10 @@ class RawWarp:
         self._control = warp.to_torch(self._data.ctrl)
         self._graph: warp.Graph | None = None
 
-    def turn(self, qpos: Tensor, qvel: Tensor, goals: list[Tensor]) -> float:
+    def turn(self, start: Start, goals: list[Tensor]) -> float:
         """See `robotrl.bench.sim.Raw`."""
-        everything = torch.arange(len(qpos), device=self._worlds.device)
-        self._worlds.reset(everything, qpos, qvel)
+        everything = torch.arange(len(start.qpos), device=self._worlds.device)
+        self._worlds.reset(everything, start.qpos, start.qvel)
         if self._graph is None:
             self._graph = self._captured(len(goals[0]))
         self._synchronize()

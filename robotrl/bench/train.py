@@ -6,7 +6,6 @@ Raw stepping and training alternate in one process group, so that both see the s
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,13 +16,14 @@ from unittest import mock
 import mujoco.batch
 import numpy as np
 
+from robotrl.learn.collect import OnPolicy
 from robotrl.sim.env import Env
 from robotrl.sim.model import position_model
 from robotrl.sim.worlds import Worlds
 
 if TYPE_CHECKING:
     from robotrl.cli.runfile import Job
-    from robotrl.cli.train import Learner
+    from robotrl.cli.training import Worker
 
 ROUNDS, ROUND_S = 5, 4.0
 
@@ -36,27 +36,27 @@ def bench_training(folder: Path) -> dict[str, float]:
         of training's wall clock that rank 0 spends in physics, environment, inference and update.
     """
     from robotrl.cli.runfile import config_of, read_job
-    from robotrl.cli.train import Learner, Ranks
+    from robotrl.cli.train import Ranks
+    from robotrl.cli.training import Worker
 
     job = read_job(config_of(folder))
-    with tempfile.TemporaryDirectory() as scratch, Ranks(folder, Path(scratch), resume=True) as size:
-        learner = Learner(folder, 0, size, Path(scratch), resume=True)
+    with Ranks(folder, resume=True) as group:
+        worker = Worker(folder, group, resume=True)
         try:
-            return _rounds(learner, job, size)
+            return _rounds(worker, job, group.size)
         finally:
-            learner.group.agree(False)
-            learner.group.leave()
+            worker.stop()
 
 
-def _rounds(learner: Learner, job: Job, size: int) -> dict[str, float]:
-    timers = Timers(learner)
+def _rounds(worker: Worker, job: Job, size: int) -> dict[str, float]:
+    timers = Timers(worker)
     raw, train, ratios = [], [], []
     with timers:
-        _train(learner, 2 * ROUND_S)  # warm-up
+        _train(worker, 2 * ROUND_S)  # warm-up
         timers.reset()
         for _ in range(ROUNDS):
-            raw.append(_raw(learner, job, size))
-            train.append(_train(learner, ROUND_S))
+            raw.append(_raw(worker, job, size))
+            train.append(_train(worker, ROUND_S))
             ratios.append(train[-1] / raw[-1])
     return {
         "raw_steps_per_s": statistics.median(raw),
@@ -68,20 +68,17 @@ def _rounds(learner: Learner, job: Job, size: int) -> dict[str, float]:
     }
 
 
-def _train(learner: Learner, seconds: float) -> float:
+def _train(worker: Worker, seconds: float) -> float:
     """Train for a while; environment steps per second over all ranks."""
-    started, steps = time.perf_counter(), 0
-    rows = learner.ppo.params.steps * learner.env.num * learner.group.size
+    started, before = time.perf_counter(), worker.progress.steps
     while time.perf_counter() - started < seconds:
-        learner.group.agree(True)
-        next(learner.iterations)
-        steps += rows
-    return steps / (time.perf_counter() - started)
+        worker.iterate(share=0.0)
+    return (worker.progress.steps - before) / (time.perf_counter() - started)
 
 
-def _raw(learner: Learner, job: Job, size: int) -> float:
+def _raw(worker: Worker, job: Job, size: int) -> float:
     """Step as many worlds, on as many threads, from training's present states; steps per second."""
-    worlds = _worlds(learner)
+    worlds = _worlds(worker)
     model = position_model(job.robot, job.config.sim.timestep_s)
     batch = mujoco.batch.Batch(model, nsim=worlds.num * size, nthread=size)
     batch.bind("qpos")[:] = np.tile(worlds.qpos.numpy(), (size, 1))
@@ -99,20 +96,22 @@ def _raw(learner: Learner, job: Job, size: int) -> float:
     return steps / (time.perf_counter() - started)
 
 
-def _worlds(learner: Learner) -> Worlds:
-    assert isinstance(learner.env, Env), "a robot's run"
-    return learner.env.worlds
+def _worlds(worker: Worker) -> Worlds:
+    assert isinstance(worker.env, Env), "a robot's run"
+    return worker.env.worlds
 
 
 class Timers:
     """Adds up the wall clock inside the learner's parts, by wrapping their methods while measuring."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, worker: Worker) -> None:
+        learner = worker.learner
+        assert isinstance(learner, OnPolicy), "only these collect first and update then"
         self._parts: list[tuple[Any, str, str]] = [
-            (_worlds(learner), "step", "physics"),
-            (learner.env, "step", "environment"),
-            (learner.ppo, "act", "inference"),
-            (learner.ppo, "update", "update"),
+            (_worlds(worker), "step", "physics"),
+            (worker.env, "step", "environment"),
+            (learner.model, "act", "inference"),
+            (learner, "update", "update"),
         ]
         self._spent_s: dict[str, float] = {}
         self._patches = ExitStack()

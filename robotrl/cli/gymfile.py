@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from robotrl.cli.runfile import Budget, Job, parse_job
+import torch
+
+from robotrl.cli.algorithms import LearnParams, Spaces, build_learner
+from robotrl.cli.runfile import Job, parse_job
 from robotrl.errors import ConfigError
+from robotrl.learn.checkpoint import Owner
 from robotrl.learn.group import Group
+from robotrl.learn.loop import Learner
 from robotrl.learn.networks import Unmirrored
-from robotrl.learn.ppo import Ppo, PpoParams
 from robotrl.sim.boxed import BoxEnv, UnitActions
 from robotrl.sim.build import WorldsParams, build_worlds
 from robotrl.sim.direct import DirectEnv, direct_model, native_worlds
 from robotrl.sim.quarantine import Quarantine
-from robotrl.spec.records import Between, parse_toml, read_record, read_text
+from robotrl.spec.records import parse_toml, read_record, read_text
 from robotrl.tasks.classic import CLASSIC, classic_task
 
 OURS, THEIRS = "robotrl/", "gym:"
@@ -27,20 +31,13 @@ Build = Callable[[WorldsParams, int, int, int, Quarantine | None], BoxEnv]
 """Backend, number of worlds, seed, threads and quarantine make an environment."""
 
 
-@dataclass(frozen=True)
-class GymConfig:
+@dataclass(frozen=True, kw_only=True)
+class GymConfig(LearnParams):
     """One training run of an environment, as its TOML says it."""
 
     env: str
     """`robotrl/TASK` or `gym:NAME`."""
-    algorithm: Literal["ppo"]
-    seed: Annotated[int, Between(0)]
     sim: WorldsParams
-    ppo: PpoParams
-    seconds: Annotated[float, Between(0.1)] = 0.0
-    """Wall clock to train for; this or `steps`."""
-    steps: Annotated[int, Between(1)] = 0
-    """Environment steps to train for."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,9 @@ class GymJob:
     _build: Build
 
     @property
-    def budget(self) -> Budget:
-        """How long to train."""
-        return Budget(self.config.seconds, self.config.steps)
+    def owner(self) -> Owner:
+        """What its checkpoints belong to, besides the size of its networks."""
+        return {"env": self.config.env, "algorithm": self.config.algorithm}
 
     def env(self, worlds: int, seed: int, threads: int, quarantine: Quarantine | None = None) -> UnitActions:
         """Build training worlds; theirs take neither threads nor quarantine."""
@@ -68,10 +65,12 @@ class GymJob:
         on_cpu = WorldsParams(worlds=worlds, processes=1)
         return UnitActions(self._build(on_cpu, worlds, seed, threads, None))
 
-    def ppo(self, group: Group | None = None) -> Ppo:
-        """Build an untrained learner."""
+    def learner(self, group: Group | None = None) -> Learner:
+        """Build an untrained learner of unit actions."""
         observation, action = Unmirrored(self.observation_size), Unmirrored(self.action_size)
-        return Ppo(self.config.ppo, observation, Unmirrored(0), action, group)
+        ends = -torch.ones(self.action_size), torch.ones(self.action_size)
+        spaces = Spaces(observation, Unmirrored(0), action, *ends)
+        return build_learner(self.config, spaces, group, self.config.sim.device)
 
 
 AnyJob = Job | GymJob
@@ -109,11 +108,7 @@ def read_gym_job(file: Path) -> GymJob:
 
 def _gym_job(text: str, table: dict[str, Any], file: Path) -> GymJob:
     config = read_record(GymConfig, table, file=file)
-    if bool(config.seconds) == bool(config.steps):
-        given = "both" if config.seconds else "neither"
-        raise ConfigError(
-            f"{given} of seconds and steps is given", file=file, key="seconds", allowed="exactly one of both"
-        )
+    config.check(config.sim.worlds, config.sim.processes, file)
     config.sim.check(file)
     build = _builder(config, file)
     probe = build(WorldsParams(worlds=1, processes=1), 1, 0, 1, None)

@@ -3,56 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from robotrl.cli.algorithms import LearnParams, Spaces, build_learner
 from robotrl.errors import CheckpointError, ConfigError
-from robotrl.learn.checkpoint import Progress, load_checkpoint
+from robotrl.learn.checkpoint import Owner, Progress, newest_checkpoint
 from robotrl.learn.group import Group
+from robotrl.learn.loop import Learner
 from robotrl.learn.networks import Actor
-from robotrl.learn.ppo import Ppo, PpoParams
 from robotrl.sim.build import Scene, SceneParams, build_scene
 from robotrl.sim.env import Env
 from robotrl.sim.quarantine import Quarantine
-from robotrl.spec.records import Between, parse_toml, read_record, read_text
+from robotrl.spec.records import parse_toml, read_record, read_text
 from robotrl.spec.robot import RobotSpec
 from robotrl.tasks.task import Task
 from robotrl.tasks.velocity import VelocityStep
 
-CONFIG, CHECKPOINT, SCORES = "config.toml", "checkpoint.safetensors", "scores.json"
+CONFIG, SCORES = "config.toml", "scores.json"
 """Files in a run's folder."""
 BROKEN = "broken"
 """Folder in a run's folder for the states of worlds whose simulation failed."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long to train; of both, exactly one is not zero."""
-
-    seconds: float
-    """Wall clock."""
-    steps: int
-    """Environment steps."""
-
-    def share(self, progress: Progress) -> float:
-        """How much of it is used up; 1 or more is all."""
-        return progress.seconds / self.seconds if self.seconds else progress.steps / self.steps
-
-
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(SceneParams):
+class TrainConfig(SceneParams, LearnParams):
     """One training run of a robot, as its TOML says it."""
-
-    algorithm: Literal["ppo"]
-    seed: int
-    seconds: Annotated[float, Between(0.1)]
-    """Wall clock to train for."""
-    ppo: PpoParams
 
 
 @dataclass(frozen=True)
@@ -75,9 +57,9 @@ class Job:
         return self.scene.task
 
     @property
-    def budget(self) -> Budget:
-        """How long to train."""
-        return Budget(self.config.seconds, 0)
+    def owner(self) -> Owner:
+        """What its checkpoints belong to, besides the size of its networks."""
+        return {"robot": self.config.robot, "task": self.config.task, "algorithm": self.config.algorithm}
 
     def env(
         self, worlds: int, seed: int, threads: int, quarantine: Quarantine | None = None
@@ -91,10 +73,18 @@ class Job:
         """Build worlds with the full physics, of randomised or of nominal robots with exact sensors."""
         return self.scene.evaluation_env(worlds, seed, threads, timestep_s, randomized)
 
-    def ppo(self, group: Group | None = None) -> Ppo:
+    def learner(self, group: Group | None = None) -> Learner:
         """Build an untrained learner."""
         symmetry = self.task.symmetry
-        return Ppo(self.config.ppo, symmetry.observation, symmetry.privileged, symmetry.action, group)
+        spaces = Spaces(symmetry.observation, symmetry.privileged, symmetry.action, *self._action_ends())
+        return build_learner(self.config, spaces, group, self.config.sim.device)
+
+    def _action_ends(self) -> tuple[Tensor, Tensor]:
+        """The actions (n,) that reach the joints' limits."""
+        robot, scale = self.robot, self.task.policy.action_scale_rad
+        default = torch.tensor(robot.default_rad)
+        low, high = torch.tensor(robot.position_min_rad), torch.tensor(robot.position_max_rad)
+        return (low - default) / scale, (high - default) / scale
 
 
 @dataclass(frozen=True)
@@ -150,6 +140,7 @@ def parse_job(text: str, file: Path) -> Job:
             allowed="a run of a robot",
         )
     config = read_record(TrainConfig, table, file=file)
+    config.check(config.sim.worlds, config.sim.processes, file)
     return Job(text, config, build_scene(config, file))
 
 
@@ -160,8 +151,8 @@ def load_run(folder: Path) -> TrainedRun:
         CheckpointError: the folder holds no run, or a damaged one.
     """
     job = read_job(config_of(folder))
-    ppo, progress = load_learner(job.ppo(), folder)
-    return TrainedRun(job, ppo.actor, job.config.seed, progress.steps, _scores(folder / SCORES))
+    actor, progress = load_actor(job.learner(), job.owner, folder)
+    return TrainedRun(job, actor, job.config.seed, progress.steps, _scores(folder / SCORES))
 
 
 def config_of(folder: Path) -> Path:
@@ -177,15 +168,47 @@ def config_of(folder: Path) -> Path:
     return folder / CONFIG
 
 
-def load_learner(ppo: Ppo, folder: Path) -> tuple[Ppo, Progress]:
-    """Put the newest state of a run into its untrained learner.
+def load_actor(learner: Learner, owner: Owner, folder: Path) -> tuple[Actor, Progress]:
+    """Put the newest network of a run into the actor of its untrained learner, and take that out.
+
+    Args:
+        learner: untrained.
+        owner: what the checkpoint must belong to.
+        folder: of the run.
 
     Raises:
-        CheckpointError: there is none, or a damaged one.
+        CheckpointError: there is none, or one of another task or network.
     """
-    tensors, progress = load_checkpoint(folder / CHECKPOINT)
-    ppo.load_state(tensors)
-    return ppo, progress
+    checkpoint = newest_checkpoint(folder)
+    checkpoint.check(owner)
+    tensors, actor = checkpoint.tensors(0, "actor"), learner.actor
+    check_tensors(actor.state_dict(), tensors, checkpoint.folder, "actor")
+    actor.load_state_dict(tensors)
+    return actor, checkpoint.progress
+
+
+def check_tensors(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], folder: Path, part: str) -> None:
+    """Refuse the tensors of another network.
+
+    Args:
+        live: the network's, by name.
+        saved: those of a checkpoint.
+        folder: of the checkpoint, for the error.
+        part: of the checkpoint, for the error.
+
+    Raises:
+        CheckpointError: a name that only one of both has, or another shape.
+    """
+    for name in [*live, *saved]:
+        shapes = [list(tensors[name].shape) if name in tensors else None for tensors in (saved, live)]
+        if shapes[0] != shapes[1]:
+            raise CheckpointError(
+                "is the checkpoint of another network",
+                file=folder,
+                key=f"{part}.{name}",
+                value=shapes[0] or "none",
+                allowed=str(shapes[1] or "none"),
+            )
 
 
 def _scores(file: Path) -> dict[str, float]:

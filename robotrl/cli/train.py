@@ -7,15 +7,19 @@ import json
 import re
 import signal
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
-from robotrl.errors import BadInputError
+from robotrl.errors import BadInputError, DivergedError
 
-CHECKPOINT_EVERY_S = 30.0
+if TYPE_CHECKING:
+    from robotrl.learn.group import Group, Place
+
+PATIENCE_S = 30.0
+"""How long other ranks may take to end after rank 0."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Train:
     """Wall clock to train for, instead of the TOML's."""
     steps: int | None = None
     """Environment steps to train for, instead of the TOML's; for a TOML that counts steps."""
+    init_from: Path | None = None
+    """Start from what the run in this folder has learned, instead of from nothing."""
     resume: Path | None = None
     """Go on with the run in this folder, for `seconds` or `steps` in all."""
     json: bool = False
@@ -44,8 +50,12 @@ class Train:
         """Train, evaluate, write the scores."""
         from robotrl.cli.eval import print_scores, score_run
         from robotrl.cli.runfile import SCORES
+        from robotrl.learn.group import launched
 
         folder, finished = self.train(quiet=self.json)
+        place = launched()
+        if place is not None and place.rank > 0:
+            return 0
         if not finished:
             print(f"stopped; go on with: robotrl train --resume {folder}")
             return 0
@@ -55,15 +65,48 @@ class Train:
         return 0
 
     def train(self, quiet: bool) -> tuple[Path, bool]:
-        """Train without evaluating; returns the run's folder and whether its time was used up."""
-        folder = self._prepare()
-        resume = self.resume is not None
-        with tempfile.TemporaryDirectory() as scratch, Ranks(folder, Path(scratch), resume) as size:
-            return folder, _lead(folder, size, Path(scratch), resume, quiet)
+        """Train without evaluating; returns the run's folder and whether its budget was used up.
 
-    def _prepare(self) -> Path:
-        """Make the run's folder with its own copy of the configuration, or find the one to resume."""
-        from robotrl.cli.runfile import CHECKPOINT, CONFIG
+        Under `torchrun` this process is one rank of those that it started; otherwise it starts the
+        others itself, as many as `[sim] processes` says.
+        """
+        from robotrl.learn.group import launched
+
+        folder, text = self._plan()
+        resume, place = self.resume is not None, launched()
+        if place is not None:
+            return folder, self._launched(place, folder, text, quiet)
+        _write(folder, text)
+        with Ranks(folder, resume) as group:
+            return folder, _lead(folder, group, resume, quiet)
+
+    def _launched(self, place: Place, folder: Path, text: str, quiet: bool) -> bool:
+        """Train as one rank of those that `torchrun` started; all see the same folder."""
+        import torch
+
+        from robotrl.cli.gymfile import parse_training
+        from robotrl.learn.group import Group
+
+        sim = parse_training(text, folder).config.sim
+        if sim.worlds < place.size:
+            raise BadInputError(
+                "are too many processes", key="torchrun", value=place.size, allowed=f"1 to {sim.worlds}"
+            )
+        if sim.device == "cuda":
+            torch.cuda.set_device(place.local_rank)
+        group = Group(place.rank, place.size, device=sim.device)
+        if place.rank == 0:
+            _write(folder, text)
+        group.wait()
+        if place.rank > 0:
+            _follow(folder, group, self.resume is not None)
+            return True
+        return _lead(folder, group, self.resume is not None, quiet)
+
+    def _plan(self) -> tuple[Path, str]:
+        """Refuse what is wrong, without writing anything; returns the run's folder and its TOML."""
+        from robotrl.cli.runfile import CONFIG
+        from robotrl.learn.checkpoint import FOLDER, newest_checkpoint
         from robotrl.spec.records import read_text
         from robotrl.spec.shipped import find_shipped
 
@@ -71,27 +114,50 @@ class Train:
             raise BadInputError("needs either a configuration or --resume", key="train")
         if self.resume:
             config = self.resume / CONFIG
-            text = config.read_text() if config.is_file() else ""
-            if not text or not (self.resume / CHECKPOINT).is_file():
+            if not config.is_file():
                 raise BadInputError("holds no run to resume", file=self.resume)
-            config.write_text(self._checked(text, config)[0])
-            return self.resume
+            newest_checkpoint(self.resume)
+            return self.resume, self._checked(read_text(config), config)[0]
         file = find_shipped("configs", self.config)
-        text, seed = self._checked(read_text(file), file)
+        text, seed = self._checked(_initialised(read_text(file), self.init_from), file)
         folder = self.out or Path("runs") / f"{file.stem}-{seed}"
-        if (folder / CHECKPOINT).exists():
+        if (folder / FOLDER).exists():
             raise BadInputError("already holds a run", file=folder, allowed="a new --out, or --resume")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG).write_text(text)
-        return folder
+        return folder, text
 
     def _checked(self, text: str, file: Path) -> tuple[str, int]:
         """Put the options into the TOML, refuse a bad one before anything is written; returns its seed."""
         from robotrl.cli.gymfile import parse_training
+        from robotrl.cli.training import check_target
+        from robotrl.learn.checkpoint import newest_checkpoint
 
         seed = None if self.resume else self.seed
         text = _override(text, file, seed=seed, seconds=self.seconds, steps=self.steps)
-        return text, parse_training(text, file).config.seed
+        job = parse_training(text, file)
+        check_target(job, file)
+        job.config.sim.check_machine(file)
+        if job.config.init and not self.resume:
+            newest_checkpoint(Path(job.config.init.run))
+        return text, job.config.seed
+
+
+def _initialised(text: str, run: Path | None) -> str:
+    """Put the run to start from into a TOML: into its `[init]` table if it has one."""
+    if run is None:
+        return text
+    line = f"run = {json.dumps(str(run))}"
+    there, found = re.subn(
+        r"(?m)^\[init\][^\n]*\n(run = [^\n]*\n)?", lambda _: f"[init]\n{line}\n", text, count=1
+    )
+    return there if found else f"{text.rstrip()}\n\n[init]\n{line}\n"
+
+
+def _write(folder: Path, text: str) -> None:
+    """Make the run's folder with its own copy of the configuration."""
+    from robotrl.cli.runfile import CONFIG
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
 def _override(text: str, file: Path, **values: float | None) -> str:
@@ -112,109 +178,82 @@ def _override(text: str, file: Path, **values: float | None) -> str:
 class Ranks:
     """Starts ranks 1 and up of a run as processes; this process is to be rank 0.
 
-    As a context manager it gives the number of ranks.
+    As a context manager it gives rank 0's group.
     """
 
-    def __init__(self, folder: Path, scratch: Path, resume: bool) -> None:
-        import torch.multiprocessing
-
+    def __init__(self, folder: Path, resume: bool) -> None:
         from robotrl.cli.gymfile import read_training
         from robotrl.cli.runfile import CONFIG
 
-        self.size = read_training(folder / CONFIG).config.sim.processes
+        self._folder, self._resume = folder, resume
+        self._size = read_training(folder / CONFIG).config.sim.processes
+
+    def __enter__(self) -> Group:
+        import torch.multiprocessing
+
+        from robotrl.learn.group import Group
+
+        self._scratch = tempfile.TemporaryDirectory()
+        meeting = Path(self._scratch.name) / "rendezvous"
         context = torch.multiprocessing.get_context("spawn")
         self._others = [
-            context.Process(target=_rank, args=(folder, rank, self.size, scratch, resume), daemon=True)
-            for rank in range(1, self.size)
+            context.Process(
+                target=_rank, args=(self._folder, rank, self._size, meeting, self._resume), daemon=True
+            )
+            for rank in range(1, self._size)
         ]
-
-    def __enter__(self) -> int:
         for process in self._others:
             process.start()
-        return self.size
+        self._group = Group(0, self._size, meeting)
+        return self._group
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         for process in self._others:
-            process.join(timeout=5)
+            process.join(timeout=0 if kind else PATIENCE_S)
             process.kill()
+            process.join()
+        if kind:
+            self._group.abandon()
+        self._scratch.cleanup()
 
 
-def _rank(folder: Path, rank: int, size: int, scratch: Path, resume: bool) -> None:
-    """A further rank: iterate for as long as rank 0 does. Ctrl-C is rank 0's to handle."""
+def _rank(folder: Path, rank: int, size: int, meeting: Path, resume: bool) -> None:
+    """A further rank, in a process of its own."""
+    from robotrl.learn.group import Group
+
+    _follow(folder, Group(rank, size, meeting), resume)
+
+
+def _follow(folder: Path, group: Group, resume: bool) -> None:
+    """Do what rank 0 tells; Ctrl-C, and what goes wrong on all ranks alike, is rank 0's to handle."""
+    from robotrl.cli.training import Worker
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    learner = Learner(folder, rank, size, scratch, resume)
-    while learner.group.agree(False):
-        next(learner.iterations)
-    learner.group.leave()
+    with contextlib.suppress(BadInputError, DivergedError):
+        Worker(folder, group, resume).follow()
+        group.leave()
 
 
-def _lead(folder: Path, size: int, scratch: Path, resume: bool, quiet: bool) -> bool:
-    """Rank 0: log, save, and decide when to stop."""
-    from robotrl.cli.runfile import CHECKPOINT
-    from robotrl.learn.checkpoint import Progress, load_checkpoint, save_checkpoint
-    from robotrl.learn.logs import RunLog
+def _lead(folder: Path, group: Group, resume: bool, quiet: bool) -> bool:
+    """Rank 0; returns whether the run is finished."""
+    from robotrl.cli.training import Worker, explained, lead
 
-    began = load_checkpoint(folder / CHECKPOINT)[1] if resume else Progress(0, 0, 0.0)
-    interrupted = _Interrupt()
-    learner = Learner(folder, 0, size, scratch, resume)
-    group, iterations, budget = learner.group, learner.iterations, learner.job.budget
-    start, saved = time.perf_counter() - began.seconds, time.perf_counter()
-    progress = began
-    with RunLog(folder, quiet) as log, interrupted:
-        while not interrupted.happened and budget.share(progress) < 1:
-            group.agree(True)
-            done = next(iterations)
-            progress = Progress(done.index + 1, done.steps, time.perf_counter() - start)
-            log.write(done, progress.seconds, budget.share(progress))
-            if time.perf_counter() - saved > CHECKPOINT_EVERY_S:
-                save_checkpoint(folder / CHECKPOINT, learner.ppo.state(), progress)
-                saved = time.perf_counter()
-        group.agree(False)
-        save_checkpoint(folder / CHECKPOINT, learner.ppo.state(), progress)
-    group.leave()
-    return not interrupted.happened
+    worker = Worker(folder, group, resume)
+    if worker.taken_over and not quiet:
+        print(f"starts from {worker.taken_over}")
+    try:
+        return lead(worker, quiet)
+    except DivergedError as error:
+        _print_statistics(error)
+        raise explained(error, folder) from error
 
 
-class Learner:
-    """One rank: its learner, its worlds and the generator that joins them."""
+def _print_statistics(error: DivergedError) -> None:
+    from rich.console import Console
+    from rich.table import Table
 
-    def __init__(self, folder: Path, rank: int, size: int, scratch: Path, resume: bool) -> None:
-        import torch
-
-        from robotrl.cli.gymfile import read_training
-        from robotrl.cli.runfile import BROKEN, CONFIG, load_learner
-        from robotrl.learn.checkpoint import Progress
-        from robotrl.learn.group import Group
-        from robotrl.learn.loop import train_ppo
-        from robotrl.sim.quarantine import Quarantine
-
-        torch.set_num_threads(1)
-        self.job = read_training(folder / CONFIG)
-        config = self.job.config
-        self.group = Group(rank, size, scratch / "rendezvous")
-        torch.manual_seed(config.seed)  # the same network on every rank
-        with torch.device(config.sim.device):
-            self.ppo = self.job.ppo(self.group)
-        progress = load_learner(self.ppo, folder)[1] if resume else Progress(0, 0, 0.0)
-        seed = config.seed * 1000 + rank + progress.iteration * size
-        torch.manual_seed(seed)
-        quarantine = Quarantine(folder / BROKEN)
-        self.env = self.job.env(config.sim.worlds // size, seed, threads=1, quarantine=quarantine)
-        self.iterations = train_ppo(self.env, self.ppo, progress.iteration, progress.steps)
-
-
-class _Interrupt(contextlib.AbstractContextManager["_Interrupt"]):
-    """Turns the first Ctrl-C into a flag, so that an iteration is finished and saved."""
-
-    def __init__(self) -> None:
-        self.happened = False
-
-    def __enter__(self) -> _Interrupt:
-        self._before = signal.signal(signal.SIGINT, self._set)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _set(self, *_: object) -> None:
-        self.happened = True
+    columns = list(dict.fromkeys(name for row in error.statistics.values() for name in row))
+    table = Table("batch", *columns, title="what it diverged on", title_justify="left")
+    for name, row in error.statistics.items():
+        table.add_row(name, *(f"{row[column]:.4g}" if column in row else "" for column in columns))
+    Console(stderr=True).print(table)

@@ -18,9 +18,19 @@ METRICS = "metrics.jsonl"
 class RunLog:
     """Consumes iterations; use as a context manager."""
 
-    def __init__(self, folder: Path, quiet: bool) -> None:
+    def __init__(self, folder: Path, quiet: bool, first: int = 0, steps_done: int = 0) -> None:
+        """Open the logs of a run.
+
+        Args:
+            folder: of the run.
+            quiet: show no bar.
+            first: index of the first iteration that will be written; what was logged of it and of
+                later ones, before the run was interrupted, is forgotten.
+            steps_done: environment steps before it.
+        """
+        _forget(folder / METRICS, first)
         self._metrics = (folder / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"))
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1 if first else None)
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -63,3 +73,13 @@ class RunLog:
             f"reward {done.figures['step_reward']:.4f}"
         )
         self._bar.update(self._task, completed=share, line=line)
+
+
+def _forget(file: Path, first: int) -> None:
+    """Keep the rows before iteration `first`: there is one row for each, the last one perhaps torn."""
+    if not file.exists():
+        return
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text("".join(lines[:first]), encoding="utf-8")
+    temporary.replace(file)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from robotrl.learn.ppo import Ppo
-from robotrl.learn.rollout import Rollout
+from robotrl.errors import DivergedError
+from robotrl.learn.group import Group
+from robotrl.learn.networks import Actor
+
+WATCHED = 64
+"""Last steps of which a run that diverges can tell."""
 
 
 class Stepped(Protocol):
@@ -43,7 +49,7 @@ class Stepped(Protocol):
 
 
 class VectorEnv(Protocol):
-    """What a learner needs of B worlds that reset themselves."""
+    """What a learner needs of B worlds that reset themselves; no tensor of theirs changes later."""
 
     num: int
 
@@ -62,6 +68,33 @@ class VectorEnv(Protocol):
         """Means since the last call."""
 
 
+class Learner(Protocol):
+    """An algorithm with everything that it learns."""
+
+    group: Group
+
+    @property
+    def actor(self) -> Actor:
+        """Observation (B, obs) -> deterministic action (B, n), the normaliser included."""
+
+    def iterate(self, env: VectorEnv) -> tuple[int, dict[str, float]]:
+        """Collect and update once; returns this process's environment steps and figures."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that defines the learner: weights, moments, statistics, replay, own generators."""
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+
+
+@runtime_checkable
+class Annealed(Protocol):
+    """A learner with something that follows the budget."""
+
+    def anneal(self, share: float) -> None:
+        """Take note of the share of the budget that is used up, 0 to 1."""
+
+
 @dataclass(frozen=True)
 class Iteration:
     """What one iteration did."""
@@ -74,54 +107,84 @@ class Iteration:
     figures: dict[str, float]
 
 
-def train_ppo(env: VectorEnv, ppo: Ppo, first: int, steps_done: int) -> Iterator[Iteration]:
-    """Collect and update for ever.
+class _Watched:
+    """Passes an environment on and remembers the last steps, without copying anything."""
+
+    def __init__(self, env: VectorEnv) -> None:
+        self._env, self.num = env, env.num
+        self._last: deque[dict[str, Tensor]] = deque(maxlen=WATCHED)
+
+    @property
+    def observation(self) -> Tensor:
+        return self._env.observation
+
+    @property
+    def privileged(self) -> Tensor:
+        return self._env.privileged
+
+    def step(self, action: Tensor) -> Stepped:
+        seen = {"observation": self._env.observation, "action": action}
+        stepped = self._env.step(action)
+        self._last.append(seen | {"reward": stepped.reward})
+        return stepped
+
+    def take_statistics(self) -> dict[str, float]:
+        return self._env.take_statistics()
+
+    def table(self) -> dict[str, dict[str, float]]:
+        """Of each remembered quantity: smallest, mean and largest finite value, share that is not finite."""
+        return {
+            name: _spread(torch.stack([step[name] for step in self._last]))
+            for name in (self._last[0] if self._last else ())
+        }
+
+
+def train(env: VectorEnv, learner: Learner, first: int, steps_done: int) -> Iterator[Iteration]:
+    """Iterate for ever.
 
     Args:
-        env: the worlds.
-        ppo: the learner.
+        env: this process's worlds.
+        learner: the learner.
         first: index of the first iteration (above 0 after a resume).
         steps_done: environment steps before it.
+
+    Raises:
+        DivergedError: a figure or a parameter of the actor is not finite any more.
     """
-    p = ppo.params
-    widths = env.observation.shape[1], env.privileged.shape[1], len(ppo.log_std)
-    with torch.device(env.observation.device):
-        rollout = Rollout.empty(p.steps, env.num, *widths)
-    index = first
+    index, watched = first, _Watched(env)
     while True:
         started = time.perf_counter()
-        collect(env, ppo, rollout)
-        last_value = ppo.value(env.observation, env.privileged)
-        collected = time.perf_counter()
-        figures = ppo.update(rollout, last_value)
+        own_steps, figures = learner.iterate(watched)
         seconds = time.perf_counter() - started
-        steps = p.steps * env.num * ppo.group.size
+        steps = own_steps * learner.group.size
         steps_done += steps
         figures |= env.take_statistics()
         figures["steps_per_s"] = steps / seconds
-        figures["update_share"] = (started + seconds - collected) / seconds
+        _require_finite(index, figures, learner.actor, watched)
         yield Iteration(index, steps_done, seconds, figures)
         index += 1
 
 
-def collect(env: VectorEnv, ppo: Ppo, rollout: Rollout) -> None:
-    """Fill a rollout; at time-outs the reward is completed by gamma * V(terminal observation)."""
-    timeouts: list[tuple[int, Tensor, Tensor, Tensor]] = []
-    for t in range(len(rollout.reward)):
-        rollout.observation[t], rollout.privileged[t] = env.observation, env.privileged
-        action, mean = ppo.act(env.observation)
-        stepped = env.step(action)
-        rollout.action[t], rollout.mean[t] = action, mean
-        rollout.reward[t] = stepped.reward
-        rollout.ended[t] = (stepped.terminated | stepped.truncated).float()
-        late = stepped.truncated[stepped.final_ids]
-        if late.any():
-            timeouts.append(
-                (t, stepped.final_ids[late], stepped.final_observation[late], stepped.final_privileged[late])
-            )
-    if timeouts:
-        values = ppo.value(torch.cat([x[2] for x in timeouts]), torch.cat([x[3] for x in timeouts]))
-        for (t, ids, _, _), value in zip(
-            timeouts, torch.split(values, [len(x[1]) for x in timeouts]), strict=True
-        ):
-            rollout.reward[t, ids] += ppo.params.gamma * value
+def _require_finite(index: int, figures: dict[str, float], actor: Actor, watched: _Watched) -> None:
+    bad = [name for name, value in figures.items() if not math.isfinite(value)]
+    # One sum per tensor says whether it holds anything that is not finite: NaN and infinity survive it.
+    sums = torch.stack([p.detach().double().sum() for p in actor.parameters()])
+    if not bad and math.isfinite(float(sums.sum())):
+        return
+    names = [name for name, p in actor.named_parameters() if not bool(p.isfinite().all())]
+    what = ", ".join([*bad, *(f"actor.{name}" for name in names)])
+    table = {name: {"value": value} for name, value in figures.items()} | watched.table()
+    raise DivergedError(f"iteration {index} diverged: {what} not finite", table)
+
+
+def _spread(values: Tensor) -> dict[str, float]:
+    finite = values[values.isfinite()].double()
+    bad = 1 - finite.numel() / max(values.numel(), 1)
+    if not finite.numel():
+        return {"not_finite": bad}
+    return {
+        "min": float(finite.min()),
+        "mean": float(finite.mean()),
+        "max": float(finite.max()),
+        "not_finite": bad,
+    }

@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from robotrl.learn.normalize import RunningNorm
+
+Activation = Literal["relu", "tanh"]
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 class Reflection(Protocol):
@@ -112,20 +115,24 @@ def mirror_mlp(
     hidden: Sequence[int],
     output: tuple[Sequence[int], Sequence[float]],
     gain: float,
+    activation: Activation = "relu",
 ) -> nn.Sequential:
     """Build an MLP with f(M x) = M' f(x) exactly; `hidden` are full widths, all even."""
-    layers: list[nn.Module] = [MirrorLift(*observation, hidden[0] // 2), nn.ReLU()]
+    bend = ACTIVATIONS[activation]
+    layers: list[nn.Module] = [MirrorLift(*observation, hidden[0] // 2), bend()]
     for width_in, width_out in pairwise(hidden):
-        layers += [MirrorLinear(width_in // 2, width_out // 2), nn.ReLU()]
+        layers += [MirrorLinear(width_in // 2, width_out // 2), bend()]
     layers.append(MirrorHead(hidden[-1] // 2, *output, gain))
     return nn.Sequential(*layers)
 
 
-def plain_mlp(inputs: int, hidden: Sequence[int], outputs: int, gain: float) -> nn.Sequential:
+def plain_mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, gain: float, activation: Activation = "relu"
+) -> nn.Sequential:
     """Build an MLP without any symmetry, initialised as `mirror_mlp` is."""
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise((inputs, *hidden)):
-        layers += [_linear(width_in, width_out, math.sqrt(2)), nn.ReLU()]
+        layers += [_linear(width_in, width_out, math.sqrt(2)), ACTIVATIONS[activation]()]
     layers.append(_linear(hidden[-1], outputs, gain))
     return nn.Sequential(*layers)
 

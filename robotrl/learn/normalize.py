@@ -1,4 +1,4 @@
-"""Running mean and variance of observations, frozen at evaluation and exported with the policy."""
+"""Running statistics: of observations (frozen at evaluation, exported with the policy) and of returns."""
 
 from __future__ import annotations
 
@@ -52,3 +52,39 @@ class RunningNorm(nn.Module):
         self.mean.copy_(other.mean[:size])
         self.var.copy_(other.var[:size])
         self.count.copy_(other.count)
+
+
+class RewardScale:
+    """Divide rewards by the running standard deviation of discounted returns.
+
+    Each world has its own discounted return, which starts again with its episode (Engstrom et al.
+    2020, "Implementation Matters in Deep Policy Gradients", section 3). Rewards are not shifted:
+    that would change which behaviour is the best one.
+    """
+
+    def __init__(self, gamma: float, clip: float = 10.0) -> None:
+        self._gamma, self._clip = gamma, clip
+        self._norm = RunningNorm(1)
+        self._running = torch.zeros(0)
+
+    @torch.no_grad()
+    def __call__(self, reward: Tensor, ended: Tensor, group: Group) -> Tensor:
+        """Merge the returns of a rollout (T, B) of all ranks, then scale its rewards (T, B)."""
+        running = self._running if len(self._running) else torch.zeros_like(reward[0])
+        returns = torch.empty_like(reward)
+        for now, earned, end in zip(returns, reward, ended, strict=True):
+            torch.add(earned, running, alpha=self._gamma, out=now)
+            running = now * (1.0 - end)
+        self._running = running
+        identity = torch.zeros(1, dtype=torch.long, device=reward.device), reward.new_ones(1)
+        self._norm.update(returns.reshape(-1, 1), *identity, group)
+        return (reward / (self._norm.var + 1e-8).sqrt()).clamp(-self._clip, self._clip)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that defines it; `running` belongs to this rank's worlds."""
+        return {**self._norm.state_dict(), "running": self._running}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        self._running = tensors["running"].to(self._norm.var.device, copy=True)
+        self._norm.load_state_dict({k: v for k, v in tensors.items() if k != "running"})

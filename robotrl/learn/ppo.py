@@ -1,49 +1,81 @@
-"""PPO with a clipped surrogate and adaptive-KL learning rate (Schulman et al. 2017), asymmetric critic."""
+"""PPO (Schulman et al. 2017): clipped surrogate or KL penalty, fixed, annealed or KL-led learning rate."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from robotrl.errors import ConfigError
+from robotrl.learn.actor_critic import (
+    Count,
+    OnPolicyParams,
+    Positive,
+    explained_variance,
+    kl_divergence,
+    log_density,
+    standardized,
+)
+from robotrl.learn.by_hand import HandGradient, Weights, can_go_by_hand
+from robotrl.learn.collect import OnPolicy
+from robotrl.learn.flat import Adam, clip_norm_, under
 from robotrl.learn.group import Group
-from robotrl.learn.networks import Actor, Reflection, Unmirrored, mirror_mlp, plain_mlp
-from robotrl.learn.normalize import RunningNorm
-from robotrl.learn.rollout import Rollout, gae
+from robotrl.learn.networks import Reflection
+from robotrl.learn.rollout import Rollout
 from robotrl.spec.records import Between
 
-Positive = Annotated[float, Between(1e-12)]
-Count = Annotated[int, Between(1)]
-
-LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+PENALISED = "adaptive_kl", "fixed_kl"
 
 
-@dataclass(frozen=True)
-class PpoParams:
+@dataclass(frozen=True, kw_only=True)
+class PpoParams(OnPolicyParams):
     """The `[ppo]` table of a run."""
 
-    steps: Count
-    """Control steps per world and iteration."""
     epochs: Count
-    minibatches: Count
-    gamma: Annotated[float, Between(0, 1)]
-    gae_lambda: Annotated[float, Between(0, 1)]
-    clip: Positive
-    kl_target: Positive
-    """The learning rate is divided by 1.5 above twice this, multiplied below half of it."""
+    minibatches: Annotated[int, Between(0)] = 0
+    """Number of minibatches per epoch; this or `minibatch`."""
+    minibatch: Annotated[int, Between(0)] = 0
+    """Samples in a minibatch, of all processes together."""
+    surrogate: Literal["clip", "adaptive_kl", "fixed_kl", "none"] = "clip"
+    """What keeps the policy near the one that collected (paper, section 6.1)."""
+    clip: Positive = 0.2
+    beta: Positive = 1.0
+    """Weight of the KL penalty; the first one if it is adaptive."""
+    schedule: Literal["adaptive", "linear", "fixed"] = "adaptive"
+    """Of the learning rate: led by the KL divergence, falling to zero over the budget, or neither."""
+    kl_target: Positive = 0.01
+    """Adaptive schedule: the rate is divided by 1.5 above twice this, multiplied below half of it.
+
+    Adaptive penalty: `beta` is doubled above 1.5 times this and halved below a 1.5th of it.
+    """
     lr: Positive
-    lr_min: Positive
-    lr_max: Positive
-    entropy: Annotated[float, Between(0)]
+    lr_min: Positive = 1e-5
+    lr_max: Positive = 1e-2
+    entropy: Annotated[float, Between(0)] = 0.0
     value_weight: Positive
     grad_norm: Positive
-    init_std: Positive
-    min_std: Positive
-    hidden: tuple[int, ...]
-    """Widths of the hidden layers of actor and critic, each even where the task has a reflection."""
+    clip_apart: bool = False
+    """Clip the gradients of actor and critic each at `grad_norm`, instead of both together."""
+    recompute_advantages: bool = False
+    """Estimate advantages anew before each epoch (Andrychowicz et al. 2021, section 3.5)."""
+
+    def check(self, worlds: int, file: Path) -> None:
+        """Refuse what cannot be collected or learned from; see `OnPolicyParams.check`."""
+        super().check(worlds, file)
+        if bool(self.minibatches) == bool(self.minibatch):
+            given = "both" if self.minibatch else "neither"
+            raise ConfigError(
+                f"{given} of minibatches and minibatch is given",
+                file=file,
+                key=self.key("minibatches"),
+                allowed="exactly one of both",
+            )
+        for name in ("minibatches", "minibatch"):
+            self.refuse_above(self.steps * worlds, name, file)
 
 
 @dataclass(frozen=True)
@@ -62,12 +94,19 @@ class Minibatch:
     """Value target."""
 
 
-class Ppo:
-    """Actor, critic and their update, all on the device that is torch's default when it is built.
+@dataclass(frozen=True)
+class Loss:
+    """A minibatch's loss; only `total` is to be differentiated."""
 
-    Both networks are exactly equivariant under the reflections; where all are `Unmirrored`, both
-    are plain.
-    """
+    total: Tensor
+    surrogate: Tensor
+    value_error: Tensor
+    mean: Tensor
+    """Mean actions (N, n) of the present policy."""
+
+
+class Ppo(OnPolicy):
+    """The learner; all of it on one device."""
 
     def __init__(
         self,
@@ -76,167 +115,165 @@ class Ppo:
         privileged: Reflection,
         action: Reflection,
         group: Group | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
-        self.params, self.group = params, group or Group()
-        both = (
-            tuple(observation.source) + tuple(i + len(observation.source) for i in privileged.source),
-            tuple(observation.sign) + tuple(privileged.sign),
-        )
-        obs, out = (observation.source, observation.sign), (action.source, action.sign)
-        self._mirror = torch.tensor(both[0]), torch.tensor(both[1])
-        self._obs_size = len(observation.source)
-        if all(isinstance(part, Unmirrored) for part in (observation, privileged, action)):
-            actor = plain_mlp(self._obs_size, params.hidden, len(out[0]), gain=0.1)
-            self.critic = plain_mlp(len(both[0]), params.hidden, 1, gain=1.0)
-        else:
-            actor = mirror_mlp(obs, params.hidden, out, gain=0.1)
-            self.critic = mirror_mlp(both, params.hidden, ((0,), (1.0,)), gain=1.0)
-        self.actor = Actor(RunningNorm(self._obs_size), actor)
-        self.critic_norm = RunningNorm(len(both[0]))
-        # A reflection may exchange action components, so exchanged ones share their deviation.
-        self._std_of = torch.tensor([min(i, j) for i, j in enumerate(action.source)])
-        self.log_std = nn.Parameter(torch.full((len(action.source),), math.log(params.init_std)))
-        self.lr = params.lr
-        self._optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, eps=1e-5, fused=True)
-        # All gradients are views of one vector (with room for the KL divergence behind them), so
-        # that averaging over processes and clipping are one operation each.
-        self._shared = torch.zeros(sum(p.numel() for p in self.parameters()) + 1)
-        self._gradient = self._shared[:-1]
-        sizes = [p.numel() for p in self.parameters()]
-        for parameter, part in zip(self.parameters(), torch.split(self._gradient, sizes), strict=True):
-            parameter.grad = part.view_as(parameter)
+        super().__init__(params, observation, privileged, action, group, device)
+        self.params, self.beta = params, params.beta
+        parts = list(self.actor.net.parameters()), list(self.model.critic.parameters()), [self.model.log_std]
+        by_hand = can_go_by_hand(self.model)
+        self._adam = Adam((p for part in parts for p in part), params.lr, whole=by_hand)
+        self._hand = HandGradient(self.model, self._adam.flat, params.min_std) if by_hand else None
+        self._parts = [sum(p.numel() for p in part) for part in parts]
+        sizes = self.model.observation_size + self.model.privileged_size, self.model.action_size
+        self._widths = [*sizes, sizes[1], 1, 1, 1]
 
+    @property
     def parameters(self) -> list[nn.Parameter]:
-        """Everything that is optimised."""
-        return [*self.actor.net.parameters(), *self.critic.parameters(), self.log_std]
+        """What is optimised, in the order of `gradient`."""
+        return self._adam.flat.parameters
 
-    @torch.no_grad()
-    def act(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample actions (B, n); returns them and their means."""
-        mean = self.actor(observation)
-        return mean + self._std() * torch.randn_like(mean), mean
+    @property
+    def gradient(self) -> Tensor:
+        """Of the last minibatch: the actor's network, the critic's, log_std, in one vector."""
+        return self._adam.flat.gradient
 
-    @torch.no_grad()
-    def value(self, observation: Tensor, privileged: Tensor) -> Tensor:
-        """Values (...) of critic observations (..., obs), (..., p)."""
-        value: Tensor = self.critic(self.critic_norm(torch.cat((observation, privileged), dim=-1)))[..., 0]
-        return value
-
-    def update(self, rollout: Rollout, last_value: Tensor) -> dict[str, float]:
-        """Improve actor and critic on one rollout, then merge it into the observation statistics."""
-        p = self.params
-        observed = torch.cat((rollout.observation, rollout.privileged), dim=-1)
-        with torch.no_grad():
-            critic_x = self.critic_norm(observed)
-            value: Tensor = self.critic(critic_x)[..., 0]
-        advantage = gae(rollout.reward, rollout.ended, value, last_value, p.gamma, p.gae_lambda)
-        target = advantage + value
-        first, second = self.group.mean_(torch.stack((advantage.mean(), advantage.square().mean())))
-        advantage = (advantage - first) / ((second - first**2).sqrt() + 1e-8)
-        std_old = self._std().detach()
-        log_prob = log_density(rollout.action, rollout.mean, std_old)
-        # One row per sample, so that a minibatch is gathered in one operation.
-        columns = (
-            critic_x,
-            rollout.action,
-            rollout.mean,
-            log_prob[..., None],
-            advantage[..., None],
-            target[..., None],
-        )
-        samples = torch.cat(columns, dim=-1).flatten(0, 1)
-        widths = [column.shape[-1] for column in columns]
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """Several epochs of minibatch steps on the surrogate (paper, algorithm 1)."""
+        p, std_old = self.params, self.model.std().detach()
+        samples = self._samples(rollout, std_old)
         figures: list[dict[str, float]] = []
-        for _ in range(p.epochs):
-            for ids in torch.randperm(len(samples), device=samples.device).chunk(p.minibatches):
-                batch = Minibatch(*torch.split(samples[ids], widths, dim=-1))
-                figures.append(self._minibatch(batch, std_old))
-        source, sign = self._mirror
-        self.critic_norm.update(observed.flatten(0, 1), source, sign, self.group)
-        self.actor.norm.copy_from(self.critic_norm)
-        unexplained = (target - value).var() / target.var().clamp_min(1e-8)
+        for epoch in range(p.epochs):
+            if epoch == 0 or p.recompute_advantages:
+                value, advantage = self.estimate(rollout)
+                target = advantage + value
+                samples[:, -2] = standardized(advantage, self.group, p.center_advantages).flatten()
+                samples[:, -1] = target.flatten()
+            shuffled = samples[torch.randperm(len(samples), device=samples.device)]
+            for rows in shuffled.chunk(self._minibatches(len(samples))):
+                figures.append(self._minibatch(rows, std_old))
+        means = {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
+        if p.surrogate == "adaptive_kl":
+            self.adapt_beta(self._divergence(samples, std_old))
+            means["beta"] = self.beta
         return {
-            **{name: sum(f[name] for f in figures) / len(figures) for name in figures[0]},
-            "learning_rate": self.lr,
-            "action_std": float(self._std().mean().detach()),
-            "explained_variance": 1.0 - float(unexplained),
+            **means,
+            "learning_rate": self._adam.lr,
+            "action_std": float(self.model.std().mean().detach()),
+            "explained_variance": explained_variance(value, target),
         }
+
+    def optimizers(self) -> dict[str, Adam]:
+        """The one that moves actor and critic."""
+        return {"adam": self._adam}
+
+    def anneal(self, share: float) -> None:
+        """Let the learning rate fall to zero over the budget, where the schedule says so."""
+        if self.params.schedule == "linear":
+            self._adam.lr = self.params.lr * max(1.0 - share, 0.0)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that defines the learner, for a checkpoint."""
-        modules = {"actor": self.actor, "critic_norm": self.critic_norm, "critic": self.critic}
-        tensors = {f"{m}.{k}": v for m, module in modules.items() for k, v in module.state_dict().items()}
-        tensors["log_std"] = self.log_std.detach()
-        tensors["lr"] = torch.tensor(self.lr, dtype=torch.float64)
-        for i, parameter in enumerate(self.parameters()):
-            for name, value in self._optimizer.state[parameter].items():
-                tensors[f"adam.{i}.{name}"] = value
-        return tensors
+        tensors = super().state() | {f"adam.{name}": value for name, value in self._adam.state().items()}
+        return tensors | {"beta": torch.tensor(self.beta, dtype=torch.float64)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
-        for name, module in (
-            ("actor", self.actor),
-            ("critic_norm", self.critic_norm),
-            ("critic", self.critic),
-        ):
-            prefix = name + "."
-            module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-        with torch.no_grad():
-            self.log_std.copy_(tensors["log_std"])
-        self.lr = float(tensors["lr"])
-        for i, parameter in enumerate(self.parameters()):
-            prefix = f"adam.{i}."
-            moments = {
-                k[len(prefix) :]: v.to(parameter.device, copy=True)
-                for k, v in tensors.items()
-                if k.startswith(prefix)
-            }
-            if moments:
-                self._optimizer.state[parameter] = moments
-        self._set_lr(self.lr)
+        super().load_state(tensors)
+        self._adam.load_state(under(tensors, "adam"))
+        self.beta = float(tensors["beta"])
 
-    def _std(self) -> Tensor:
-        return self.log_std[self._std_of].exp().clamp_min(self.params.min_std)
-
-    def _set_lr(self, lr: float) -> None:
-        self.lr = min(max(lr, self.params.lr_min), self.params.lr_max)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.lr
-
-    def _minibatch(self, batch: Minibatch, std_old: Tensor) -> dict[str, float]:
-        p, std = self.params, self._std()
-        mean = self.actor.net(batch.critic_x[:, : self._obs_size])  # both norms agree on these
+    def loss(self, batch: Minibatch, std_old: Tensor) -> Loss:
+        """What a minibatch step descends (paper, eq. 7 to 9)."""
+        p, std, mean = self.params, self.model.std(), self.model.mean(batch.critic_x)
         ratio = (log_density(batch.action, mean, std) - batch.log_prob[:, 0]).exp()
-        advantage, clipped = batch.advantage[:, 0], ratio.clamp(1 - p.clip, 1 + p.clip)
-        surrogate = torch.minimum(ratio * advantage, clipped * advantage).mean()
-        value_error = (self.critic(batch.critic_x) - batch.target).square().mean()
-        loss = p.value_weight * value_error - surrogate - p.entropy * std.log().sum()
-        self._gradient.zero_()
-        loss.backward()
-        self._shared[-1] = kl_divergence(batch.mean, std_old, mean.detach(), std.detach())
-        self.group.mean_(self._shared)
-        kl = float(self._shared[-1])
-        self._adapt_lr(kl)
-        self._gradient.mul_((p.grad_norm / (self._gradient.norm() + 1e-6)).clamp_max(1.0))
-        self._optimizer.step()
-        return {"kl": kl, "surrogate": float(surrogate.detach()), "value_error": float(value_error.detach())}
+        gain = ratio * batch.advantage[:, 0]
+        if p.surrogate == "clip":
+            gain = torch.minimum(gain, ratio.clamp(1 - p.clip, 1 + p.clip) * batch.advantage[:, 0])
+        surrogate = gain.mean()
+        value_error = (self.model.critic(batch.critic_x) - batch.target).square().mean()
+        total = p.value_weight * value_error - surrogate - p.entropy * std.log().sum()
+        if p.surrogate in PENALISED:
+            total = total + self.beta * kl_divergence(batch.mean, std_old, mean, std)
+        return Loss(total, surrogate.detach(), value_error.detach(), mean.detach())
+
+    def minibatch(self, rows: Tensor) -> Minibatch:
+        """Name the columns of samples (N, ...)."""
+        return Minibatch(*torch.split(rows, self._widths, dim=-1))
+
+    def differentiate(self, rows: Tensor, std_old: Tensor) -> dict[str, float]:
+        """Put the gradient of the loss on samples (N, ...) into `gradient`; returns figures."""
+        p = self.params
+        if self._hand:
+            clip = p.clip if p.surrogate == "clip" else math.inf
+            beta = self.beta if p.surrogate in PENALISED else 0.0
+            weights = Weights(clip, p.value_weight, p.entropy, beta)
+            kl, surrogate, error = self._hand(rows.numpy(), std_old.numpy(), weights)
+            return {"kl": kl, "surrogate": surrogate, "value_error": error}
+        batch = self.minibatch(rows)
+        self.gradient.zero_()
+        loss = self.loss(batch, std_old)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        distance = kl_divergence(batch.mean, std_old, loss.mean, self.model.std().detach())
+        figures = {"kl": distance, "surrogate": loss.surrogate, "value_error": loss.value_error}
+        return {name: float(value) for name, value in figures.items()}
+
+    def _samples(self, rollout: Rollout, std_old: Tensor) -> Tensor:
+        """One row (T * B, ...) per sample, so that shuffling is one operation.
+
+        The columns are those of `Minibatch`; advantage and target, the last, are filled in later.
+        """
+        log_prob = log_density(rollout.action, rollout.mean, std_old)[..., None]
+        later = torch.empty_like(log_prob)
+        columns = self.model.normalized(rollout), rollout.action, rollout.mean, log_prob, later, later
+        return torch.cat(columns, dim=-1).flatten(0, 1)
+
+    @torch.no_grad()
+    def _divergence(self, samples: Tensor, std_old: Tensor) -> float:
+        """KL divergence of the present policy from the one that collected, over all samples."""
+        batch = self.minibatch(samples)
+        now = self.model.mean(batch.critic_x), self.model.std()
+        return float(self.group.mean_(kl_divergence(batch.mean, std_old, *now)))
+
+    def _minibatches(self, samples: int) -> int:
+        if self.params.minibatches:
+            return self.params.minibatches
+        return max(1, round(samples * self.group.size / self.params.minibatch))
+
+    def _minibatch(self, rows: Tensor, std_old: Tensor) -> dict[str, float]:
+        """One step; returns figures."""
+        figures, shared = self.differentiate(rows, std_old), self._adam.flat.shared
+        shared[-1] = figures["kl"]
+        figures["kl"] = float(self.group.mean_(shared)[-1])
+        if self.params.schedule == "adaptive":
+            self._adapt_lr(figures["kl"])
+        self.clip()
+        self._adam.step()
+        return figures
+
+    def clip(self) -> None:
+        """Shorten the gradient as the parameters say."""
+        limit = self.params.grad_norm
+        if self._hand:
+            self._hand.clip(limit, self.params.clip_apart)
+        elif self.params.clip_apart:
+            actor, critic, deviation = torch.split(self.gradient, self._parts)
+            clip_norm_(limit, actor, deviation)
+            clip_norm_(limit, critic)
+        else:
+            clip_norm_(limit, self.gradient)
 
     def _adapt_lr(self, kl: float) -> None:
         """Follow the KL divergence with the learning rate (the rule of rsl_rl)."""
-        if kl > 2 * self.params.kl_target:
-            self._set_lr(self.lr / 1.5)
-        elif kl < self.params.kl_target / 2:
-            self._set_lr(self.lr * 1.5)
+        p, lr = self.params, self._adam.lr
+        if kl > 2 * p.kl_target:
+            lr /= 1.5
+        elif kl < p.kl_target / 2:
+            lr *= 1.5
+        self._adam.lr = min(max(lr, p.lr_min), p.lr_max)
 
-
-def log_density(action: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Log density of a diagonal Gaussian, summed over the last dimension."""
-    scaled = (action - mean) / std
-    return -0.5 * scaled.square().sum(-1) - std.log().sum() - LOG_SQRT_2PI * mean.shape[-1]
-
-
-def kl_divergence(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
-    """Mean KL(p || q) of diagonal Gaussians over a batch (N, n)."""
-    kl = (std_q / std_p).log() + (std_p**2 + (mean_p - mean_q) ** 2) / (2 * std_q**2) - 0.5
-    return kl.sum(-1).mean()
+    def adapt_beta(self, kl: float) -> None:
+        """Follow the KL divergence of an iteration with the penalty (paper, section 4)."""
+        if kl > 1.5 * self.params.kl_target:
+            self.beta *= 2
+        elif kl < self.params.kl_target / 1.5:
+            self.beta /= 2

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass
 class Rollout:
-    """T steps of B worlds; every tensor is (T, B, ...)."""
+    """T steps of B worlds; every tensor is (T, B, ...) unless it says otherwise."""
 
     observation: Tensor
     privileged: Tensor
@@ -20,6 +20,9 @@ class Rollout:
     reward: Tensor
     ended: Tensor
     """1 where an episode ended in this step, for whatever reason."""
+    last: tuple[Tensor, Tensor]
+    """Observation (B, obs) and privileged observation (B, p) after the last step."""
+    timeouts: Timeouts
 
     @staticmethod
     def empty(steps: int, worlds: int, observation: int, privileged: int, action: int) -> Rollout:
@@ -29,7 +32,21 @@ class Rollout:
             return torch.zeros((steps, worlds, *shape))
 
         shapes = (zeros(observation), zeros(privileged), zeros(action), zeros(action))
-        return Rollout(*shapes, zeros(), zeros())
+        last = torch.zeros(worlds, observation), torch.zeros(worlds, privileged)
+        none = Timeouts(torch.zeros(0, dtype=torch.long), last[0][:0], last[1][:0])
+        return Rollout(*shapes, zeros(), zeros(), last, none)
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Episodes that were cut off by time alone: what would have followed has to be estimated."""
+
+    place: Tensor
+    """(k,) t * B + world of the last step."""
+    observation: Tensor
+    """(k, obs) that the episode ended with, before the reset."""
+    privileged: Tensor
+    """(k, p)"""
 
 
 def gae(reward: Tensor, ended: Tensor, value: Tensor, last_value: Tensor, gamma: float, lam: float) -> Tensor:
@@ -43,13 +60,12 @@ def gae(reward: Tensor, ended: Tensor, value: Tensor, last_value: Tensor, gamma:
         gamma: discount.
         lam: GAE's lambda.
     """
-    advantage = torch.zeros_like(reward)
-    running = torch.zeros_like(last_value)
-    next_value = last_value
-    for t in range(len(reward) - 1, -1, -1):
-        alive = 1.0 - ended[t]
-        delta = reward[t] + gamma * next_value * alive - value[t]
-        running = delta + gamma * lam * alive * running
-        advantage[t] = running
-        next_value = value[t]
-    return advantage
+    alive = 1.0 - ended
+    next_value = torch.cat((value[1:], last_value[None]))
+    delta = (reward + gamma * next_value * alive - value).unbind()
+    decay = (gamma * lam * alive).unbind()
+    running, backwards = torch.zeros_like(last_value), []
+    for t in range(len(delta) - 1, -1, -1):
+        running = delta[t] + decay[t] * running
+        backwards.append(running)
+    return torch.stack(backwards[::-1])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from robotrl.sim.model import Supply
+from robotrl.sim.saving import State, put_back
 from robotrl.sim.worlds import Worlds
 
 _DRIVE = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
@@ -67,6 +70,20 @@ class Battery:
         share = (self.voltage_v / self._nominal_v)[..., None]
         for nominal, live in self._drive:
             torch.mul(nominal, share, out=live)
+
+    def state(self) -> State:
+        """The supplies, see `robotrl.sim.saving`; the worlds save the drive themselves."""
+        return {
+            "open_v": self.open_v,
+            "ohm": self.ohm,
+            "voltage_v": self.voltage_v,
+            "awake": self._awake,
+            **self.nominal,
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        put_back(self.state(), tensors)
 
     def _motor_a(self) -> Tensor:
         """Current (B, 1) that the motors take from the battery: sum of u times winding current."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from robotrl.sim.saving import State
 
 
 class BoxTransition(Protocol):
@@ -70,6 +73,12 @@ class BoxEnv(Protocol):
     def take_statistics(self) -> dict[str, float]:
         """Means since the last call."""
 
+    def state(self) -> State:
+        """Everything that decides how the worlds go on; empty if they cannot tell."""
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+
 
 class UnitActions:
     """A `BoxEnv` whose actions are mapped from [-1, 1] onto its box and clipped to it.
@@ -106,3 +115,11 @@ class UnitActions:
     def take_statistics(self) -> dict[str, float]:
         """Means since the last call."""
         return self.inner.take_statistics()
+
+    def state(self) -> State:
+        """Everything that decides how the worlds go on; empty if they cannot tell."""
+        return self.inner.state()
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        self.inner.load_state(tensors)

@@ -62,6 +62,15 @@ class WorldsParams:
                 "is too many", file=file, key="sim.processes", value=self.processes, allowed=allowed
             )
 
+    def check_machine(self, file: Path) -> None:
+        """Refuse what this machine lacks, which matters to training but not to a run trained elsewhere.
+
+        Raises:
+            ConfigError: a GPU is asked for where there is none.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("is not here", file=file, key="sim.device", value=self.device, allowed="cpu")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimParams(WorldsParams):

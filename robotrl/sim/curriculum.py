@@ -9,9 +9,12 @@ it had, not their length times the longest episode.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from robotrl.sim.saving import State, put_back
 from robotrl.tasks.terrain import Terrain
 from robotrl.tasks.velocity import heading
 
@@ -87,6 +90,20 @@ class Curriculum:
         level = (self.level[ids] + up.long() - down.long()).clamp_min(0)
         anywhere = torch.randint(p.levels, level.shape, generator=generator, device=generator.device)
         self.level[ids] = torch.where(level < p.levels, level, anywhere)
+
+    def state(self) -> State:
+        """Tiles and progress of all worlds, see `robotrl.sim.saving`."""
+        return {
+            "kind": self.kind,
+            "level": self.level,
+            "centre": self._centre,
+            "start": self.start,
+            "wanted": self._wanted,
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        put_back(self.state(), tensors)
 
     def metrics(self) -> dict[str, float]:
         """Mean level over all worlds, and over those of each kind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
@@ -13,6 +14,7 @@ from robotrl.errors import SimulationError
 from robotrl.sim.exact import add_contact_forces, has_contact_forces
 from robotrl.sim.native import NativeWorlds
 from robotrl.sim.quarantine import Quarantine
+from robotrl.sim.saving import State, Stateful, joined, part_of, put_back
 from robotrl.sim.statistics import Statistics
 from robotrl.sim.worlds import Worlds
 from robotrl.tasks.direct import DirectTask, ModelFacts
@@ -159,6 +161,32 @@ class DirectEnv:
         figures = self._statistics.figures()
         self._statistics = self._no_statistics()
         return figures
+
+    def state(self) -> State:
+        """Everything that decides how the worlds go on (`robotrl.sim.saving`); empty if they cannot tell."""
+        if not isinstance(self.worlds, Stateful):
+            return {}
+        own = {
+            "generator": self._generator.get_state(),
+            "steps": self._steps,
+            "return": self._return,
+            "observation": self.observation,
+        }
+        return joined(own=own, worlds=self.worlds.state(), statistics=self._statistics.state())
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned; from an empty one the worlds start anew.
+
+        Raises:
+            CheckpointError: it is the state of another environment.
+        """
+        if tensors and isinstance(self.worlds, Stateful):
+            self.worlds.load_state(part_of(tensors, "worlds"))
+            self._statistics.load_state(part_of(tensors, "statistics"))
+            self.observation = self.observation.clone()  # the caller may still hold the last one
+            own = part_of(self.state(), "own")
+            put_back(own, part_of(tensors, "own"))
+            self._generator.set_state(own["generator"])
 
     def _begin(self, ids: Tensor) -> None:
         self.place(ids, *self._rules.start(len(ids), self._generator))

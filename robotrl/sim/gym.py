@@ -6,7 +6,7 @@ Importing this module registers `robotrl/Quad12Velocity-v0` and every classic ta
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from robotrl.errors import BadInputError, ConfigError
 from robotrl.sim.build import Scene, read_scene
 from robotrl.sim.direct import DirectEnv, native_worlds
+from robotrl.sim.saving import State
 from robotrl.sim.statistics import Statistics
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.classic import CLASSIC, classic_task
@@ -413,6 +414,13 @@ class GymEnv:
             figures["episode_length"] = figures.pop("episode_length_s")
         self._statistics = _no_statistics()
         return figures
+
+    def state(self) -> State:
+        """Return nothing: Gymnasium has no way to ask an environment for its state."""
+        return {}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on as it is: a run of other people's environments is resumed with new episodes."""
 
     def close(self) -> None:
         """Close the environments."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from robotrl.sim.saving import State, put_back
 
 
 class ActionLatency:
@@ -41,6 +44,14 @@ class ActionLatency:
         """Let the worlds `ids` (k,) have followed the goals `target` (k, n) since ever."""
         # Not in place: the goals in the line are the caller's.
         self._past = [past.index_copy(0, ids, target.to(past.dtype)) for past in self._past]
+
+    def state(self) -> State:
+        """The line, see `robotrl.sim.saving`."""
+        return _numbered(self._past)
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        self._past = _restored(self._past, tensors)
 
     def goals(self, target: Tensor, delay_s: Tensor) -> Tensor:
         """Remember this tick's goals and return what the servos follow during it.
@@ -88,6 +99,14 @@ class ObservationLatency:
             self._past = self.ticks * [value.new_zeros((self._num, value.shape[1]))]
         self._past = [past.index_copy(0, ids, value) for past in self._past]
 
+    def state(self) -> State:
+        """The line, see `robotrl.sim.saving`."""
+        return _numbered(self._past)
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        self._past = _restored(self._past, tensors)
+
     def delayed(self, value: Tensor, delay_s: Tensor) -> Tensor:
         """Remember this tick's measurement and return the one of `delay_s` ago.
 
@@ -105,3 +124,14 @@ class ObservationLatency:
         # Linear interpolation: the weight of a tick falls to 0 at a distance of one tick.
         weight = (1 - (delay_s / self._period_s - self._age).abs()).clamp_min(0.0)
         return (weight[..., None].to(value.dtype) * torch.stack(line)).sum(0)
+
+
+def _numbered(line: list[Tensor]) -> State:
+    return {f"past.{age}": value for age, value in enumerate(line)}
+
+
+def _restored(line: list[Tensor], tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """A new line: tensors of the present one may be the same, or somebody else's."""
+    fresh = [value.clone() for value in line]
+    put_back(_numbered(fresh), tensors)
+    return fresh

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import mujoco
 import mujoco.batch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from robotrl.errors import SimulationError
 from robotrl.sim.memory import require_memory
+from robotrl.sim.saving import State, joined, part_of, put_back
 from robotrl.sim.sensors import SensorColumns
 
 _WARNING = mujoco.mjtWarning
@@ -56,7 +57,9 @@ class NativeWorlds:
         self.model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         require_memory(num, _estimated_bytes(self.model, dtype), threads * _bytes_per_thread(self.model))
         self._batch = mujoco.batch.Batch(self.model, nsim=num, nthread=threads)
-        self._warnings = torch.from_numpy(self._batch.warning[:, :, 1])
+        self._warnings = self._batch.warning[:, :, 1]
+        # A state's row starts with time, qpos and qvel (MuJoCo, mjtState).
+        self._motion = self._batch.state[:, 1 : 1 + self.model.nq + self.model.nv]
         self._bound: dict[str, Tensor] = {}
         self._derived_bytes = 0
         self._snapshots: dict[str, Tensor] = {}
@@ -115,7 +118,7 @@ class NativeWorlds:
         Rows that equal their predecessor cost only physics. `Batch.rollout` would take all rows in
         one call, but was measured slower than this at 1,024 worlds (6 %) and hardly faster at 64 (2 %).
         """
-        for goals, count in _holds(targets):
+        for goals, count in held(targets):
             self._ctrl.copy_(goals)
             self._advance(count)
         self._snapshots.clear()
@@ -124,7 +127,7 @@ class NativeWorlds:
     def reset(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Put the worlds `ids` (k,) into a state at rest of all memory, and update what is derived."""
         rows = np.sort(ids.numpy())
-        self._forgotten = self._forgotten + self._batch.warning[rows, :, 1].sum(0)
+        self._forgotten = self._forgotten + self._warnings[rows].sum(0)
         self._batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
         # numpy converts while it scatters, at a third of the cost of torch's indexing.
         self._qpos[ids.numpy()] = qpos.numpy()
@@ -172,9 +175,49 @@ class NativeWorlds:
 
     def take_metrics(self) -> dict[str, float]:
         """Count warnings since the last call: of lost contacts or constraints, of singular inertias."""
-        counted = self._forgotten + self._batch.warning[:, :, 1].sum(0)
+        counted = self._forgotten + self._warnings.sum(0)
         new, self._told = counted - self._told, counted
         return {name: float(new[i]) for name, i in _COUNTED.items() if new[i]}
+
+    def state(self) -> State:
+        """Everything that decides how the worlds go on, see `robotrl.sim.saving`.
+
+        State rows hold the warm start; outputs and snapshots are those of the last call, which the
+        next step's reader may still ask for; model fields include what the model derived from them.
+        """
+        batch = self._batch
+        own = {
+            "rows": torch.from_numpy(batch.state),
+            "warnings": torch.from_numpy(np.ascontiguousarray(self._warnings)),
+            "status": _read_only(batch.status),
+            "broken": self._broken,
+            "forgotten": torch.from_numpy(np.stack((self._forgotten, self._told))),
+        }
+        # `set_const` expands fields of its own, of which the batch tells in no public way.
+        expanded = {f for f in mujoco.batch.MODEL_FIELDS if batch._b.expanded(f) is not None}
+        fields = {name: torch.from_numpy(batch.expand(name)) for name in sorted(expanded)}
+        return joined(own=own, field=fields, output=self._bound, snapshot=self._snapshots)
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned.
+
+        Raises:
+            CheckpointError: it is the state of other worlds.
+        """
+        for name in part_of(tensors, "field"):
+            self.field(name)
+        for name in part_of(tensors, "output").keys() - self._bound.keys():
+            self._bind(name)
+        live = {name: value for name, value in self.state().items() if not name.startswith("snapshot.")}
+        saved = {name: value for name, value in tensors.items() if not name.startswith("snapshot.")}
+        put_back(part_of(live, "field"), part_of(saved, "field"))
+        if "field.body_invweight0" in saved:  # what masses decide: not all of it has a field
+            self.update_constants(torch.arange(self.num))
+        put_back(live, saved)
+        self._warnings[...] = live["own.warnings"].numpy()
+        self._forgotten, self._told = live["own.forgotten"].numpy()
+        self._running = np.flatnonzero(~self._broken.numpy()) if self._broken.any() else None
+        self._snapshots = part_of(tensors, "snapshot")
 
     def bytes_per_world(self) -> int:
         """Memory of one world, of the arrays held now: state, fields that are read, own model fields."""
@@ -197,15 +240,14 @@ class NativeWorlds:
     def _judge(self) -> None:
         """Find out which worlds are broken."""
         # Almost always nothing is, and a few cheap questions about all worlds at once tell so.
-        warned, failed = self._warnings[:, _BAD], self._batch.status
-        bounded = _all_bounded(self.qpos) and _all_bounded(self.qvel)
+        motion, warned, failed = self._motion, self._warnings[:, _BAD], self._batch.status
+        bounded = motion.min() >= -mujoco.mjMAXVAL and motion.max() <= mujoco.mjMAXVAL
         if bounded and not warned.any() and not failed.any():
             if self._running is not None:
                 self._broken, self._running = torch.zeros_like(self._broken), None
             return
-        wild = [~(x.abs() <= mujoco.mjMAXVAL).all(1) for x in (self.qpos, self.qvel)]
-        self._broken = wild[0] | wild[1] | warned.any(1) | torch.from_numpy(failed != 0)
-        self._running = np.flatnonzero(~self._broken.numpy())
+        good = (np.abs(motion) <= mujoco.mjMAXVAL).all(1) & ~warned.any(1) & (failed == 0)
+        self._broken, self._running = torch.from_numpy(~good), np.flatnonzero(good)
 
     def _bind(self, name: str) -> None:
         """Share a field with torch, for good."""
@@ -229,13 +271,7 @@ class NativeWorlds:
         self._batch.forward(self._running)
 
 
-def _all_bounded(values: Tensor) -> bool:
-    """Whether all values are finite and within what MuJoCo accepts when its next step starts."""
-    low, high = torch.aminmax(values)
-    return bool(float(low) >= -mujoco.mjMAXVAL and float(high) <= mujoco.mjMAXVAL)
-
-
-def _holds(targets: Tensor) -> Iterator[tuple[Tensor, int]]:
+def held(targets: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Split goals (substeps, B, nu) into rows and how many substeps each is held for."""
     count = len(targets)
     if targets.stride(0) == 0:

@@ -13,6 +13,7 @@ from torch import Tensor
 from robotrl.errors import ConfigError
 from robotrl.sim.battery import Battery
 from robotrl.sim.model import read_supply
+from robotrl.sim.saving import State, joined, part_of, put_back
 from robotrl.sim.worlds import Worlds
 from robotrl.spec.records import Between, Within, check_bounds
 
@@ -160,6 +161,22 @@ class Randomizer:
     def supply_v(self) -> Tensor | None:
         """(B, 1) present voltage at the servos; None where it is always the nominal one."""
         return self._battery.voltage_v if self._battery else None
+
+    def state(self) -> State:
+        """What was drawn, see `robotrl.sim.saving`; the worlds save their model fields themselves."""
+        return self._own_state() | (joined(battery=self._battery.state()) if self._battery else {})
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        battery = part_of(tensors, "battery")
+        put_back(self._own_state(), {k: v for k, v in tensors.items() if not k.startswith("battery.")})
+        if self._battery:
+            self._battery.load_state(battery)
+
+    def _own_state(self) -> State:
+        vertical = {} if self.vertical is None else {"vertical": self.vertical}
+        delays = {"action_delay_s": self.action_delay_s, "observation_delay_s": self.observation_delay_s}
+        return delays | vertical
 
     def bytes_per_world(self) -> int:
         """Memory of one world's own model fields, without what the backend derives from them."""

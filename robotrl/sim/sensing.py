@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from robotrl.sim.saving import State, put_back
 from robotrl.spec.records import Between, Within, check_bounds
 from robotrl.spec.robot import RobotSpec
 
@@ -166,6 +168,19 @@ class Sensing:
         angle, speed, gyro = torch.split(counts * self._unit, [n, n, 3], dim=-1)
         attitude = self._attitude(ids, qpos[:, 3:7], error[:, -3:])
         return {"joint_pos": angle, "joint_vel": speed, "imu_quat": attitude, "imu_gyro": gyro}
+
+    def state(self) -> State:
+        """Constant errors and backlash of all worlds, see `robotrl.sim.saving`."""
+        return {
+            "bias": self._bias,
+            "joint_zero": self.joint_zero,
+            "half_play": self._half_play,
+            "lead": self._lead,
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        put_back(self.state(), tensors)
 
     def _attitude(self, ids: Tensor | slice, quat: Tensor, tilt: Tensor) -> Tensor:
         """What the IMU says of true attitudes (k, 4), turned in its own frame by small angles (k, 3)."""

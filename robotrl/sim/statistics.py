@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
+
+from robotrl.sim.saving import State, put_back
 
 
 class Statistics:
@@ -29,6 +33,17 @@ class Statistics:
     def add_broken(self, count: int) -> None:
         """Count worlds whose simulation failed."""
         self._broken += count
+
+    def state(self) -> State:
+        """The sums, see `robotrl.sim.saving`."""
+        counts = torch.tensor((self._steps, self._episodes, self._broken))
+        return {"terms": self._terms, "reward": self._reward, "sums": self._sums, "counts": counts}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        live = self.state()
+        put_back(live, tensors)
+        self._steps, self._episodes, self._broken = live["counts"].tolist()
 
     def figures(self) -> dict[str, float]:
         """Means and counts; episodes are left out while none has finished."""

@@ -104,8 +104,8 @@ class WarpWorlds:
             probed = probe_sizes(self.model)
             nconmax, njmax = nconmax or probed.nconmax, njmax or probed.njmax
         few = max(1, min(num, max(64, num // 16)))
-        self.bytes_per_world = _bytes_per_world(accepted, nconmax, njmax)
-        check_memory(num, self.bytes_per_world, self.device)
+        self._bytes_per_world = _bytes_per_world(accepted, nconmax, njmax)
+        check_memory(num, self._bytes_per_world, self.device)
         with wp.ScopedDevice(self._warp_device):
             self._all = _Batch(_put_model(accepted, deterministic), accepted, num, nconmax, njmax)
             # Another record on the same arrays, of which single ones can be replaced.
@@ -217,6 +217,10 @@ class WarpWorlds:
         """Return one world's own model, its per-world fields filled in."""
         values = {name: field[world].cpu().numpy() for name, field in self._fields.items()}
         return with_values(self.model, values)
+
+    def bytes_per_world(self) -> int:
+        """Estimate the device memory of one world before any model field is its own."""
+        return self._bytes_per_world
 
     def take_metrics(self) -> dict[str, float]:
         """Worlds that ran out of contacts, constraint rows and the like since the last call.

@@ -37,7 +37,7 @@ def fresh(job: Job) -> Env[VelocityStep]:
     """Nominal worlds whose gait clock starts where the contract's does."""
     env = job.evaluation_env(WORLDS, seed=2, threads=1, timestep_s=0.005, randomized=False)
     env.restart(spread_ages=False)
-    env.memory["gait_phase"][:] = 0.0
+    env.memory["gait_phase"] = torch.zeros((env.num, 1))
     env.observation = env.task.policy.observe(env.channels, env.memory)
     return env
 

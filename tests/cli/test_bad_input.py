@@ -71,6 +71,26 @@ CASES = {
     "wrong type in a config": Case(
         "train F --out out", ("F", "seed", "allowed"), _config("seed = 0", "seed = 0.5")
     ),
+    "range that is upside down": Case(
+        "train F --out out",
+        ("F", "randomize.friction", "low <= high"),
+        _config("friction = [0.4, 1.1]", "friction = [1.1, 0.4]"),
+    ),
+    "range beyond what MuJoCo accepts": Case(
+        "train F --out out",
+        ("F", "randomize.friction", "allowed"),
+        _config("friction = [0.4, 1.1]", "friction = [-0.1, 1.1]"),
+    ),
+    "randomisation that does not exist": Case(
+        "train F --out out",
+        ("F", "randomize.colour", "allowed", "gravity_tilt_rad"),
+        _config("push_every_s", "colour = [0, 1]\npush_every_s"),
+    ),
+    "GPU that is not here": Case(
+        "train F --out out",
+        ("F", "sim.device", "cuda", "cpu"),
+        _config("processes = 2", 'processes = 1\nbackend = "warp"\ndevice = "cuda"'),
+    ),
     "unknown config": Case("train no-such-config", ("no-such-config", "quad12_walk_ppo")),
     "nothing to train": Case("train", ("--resume",)),
     "nothing to resume": Case("train --resume F", ("F",)),

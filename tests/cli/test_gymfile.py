@@ -15,7 +15,8 @@ from gymnasium.spaces import Box, Dict
 from robotrl.cli.gymfile import GymJob, read_training
 from robotrl.cli.main import FINE, WRONG_USE, main
 from robotrl.cli.train import Train
-from robotrl.learn.checkpoint import load_checkpoint
+from robotrl.learn.checkpoint import newest_checkpoint
+from robotrl.learn.ppo import Ppo
 from robotrl.spec.shipped import find_shipped
 
 SHIPPED = find_shipped("configs", "halfcheetah_ppo").read_text(encoding="utf-8")
@@ -61,7 +62,7 @@ def test_a_gymnasium_run_trains_resumes_and_is_scored(
 
     assert main(["train", "--resume", str(folder), "--steps", "1024", "--json"]) == FINE
     assert [row["steps"] for row in metrics(folder)] == [256, 512, 768, 1024]
-    _, progress = load_checkpoint(folder / "checkpoint.safetensors")
+    progress = newest_checkpoint(folder).progress
     assert (progress.iteration, progress.steps) == (4, 1024)
 
 
@@ -84,11 +85,12 @@ def test_a_classic_task_is_simulated_in_batch_and_reports_its_terms(tmp_path: Pa
 def test_the_learner_fits_the_environment(tmp_path: Path) -> None:
     job = read_training(config(tmp_path, ("gym:Pendulum-v1", "robotrl/Ant-v4")))
     assert isinstance(job, GymJob)
-    env, ppo = job.env(3, seed=0, threads=1), job.ppo()
+    env, ppo = job.env(3, seed=0, threads=1), job.learner()
+    assert isinstance(ppo, Ppo)
     assert env.observation.shape == (3, 27)
-    action, _ = ppo.act(env.observation)
+    action, _ = ppo.model.act(env.observation)
     assert action.shape == (3, 8)
-    assert ppo.value(env.observation, env.privileged).shape == (3,)
+    assert ppo.model.value(env.observation, env.privileged).shape == (3,)
 
 
 class Arm(gymnasium.Env[Any, Any]):

@@ -15,7 +15,7 @@ import pytest
 from robotrl.cli.runfile import load_run, record_channels
 from robotrl.cli.train import Train
 from robotrl.errors import BadInputError, CheckpointError
-from robotrl.learn.checkpoint import load_checkpoint
+from robotrl.learn.checkpoint import newest_checkpoint
 from robotrl.spec.shipped import find_shipped
 
 PATIENCE_S = 120.0
@@ -49,14 +49,15 @@ def test_a_run_leaves_everything_and_goes_on_where_it_stopped(tmp_path: Path) ->
     assert [row["steps"] for row in first] == [8 * 16 * (i + 1) for i in range(len(first))]
     assert list((folder / "tensorboard").iterdir())
     assert "seed = 7" in (folder / "config.toml").read_text()
-    tensors, progress = load_checkpoint(folder / "checkpoint.safetensors")
+    checkpoint = newest_checkpoint(folder)
+    tensors, progress = checkpoint.tensors(0, "learner"), checkpoint.progress
     assert (progress.iteration, progress.steps) == (len(first), first[-1]["steps"])
 
     Train(resume=folder, seconds=progress.seconds + 0.1).train(quiet=True)
     both = metrics(folder)
     assert [row["iteration"] for row in both] == list(range(len(both)))
     assert len(both) > len(first)
-    later, _ = load_checkpoint(folder / "checkpoint.safetensors")
+    later = newest_checkpoint(folder).tensors(0, "learner")
     assert not tensors["actor.net.0.weight"].equal(later["actor.net.0.weight"])
     assert later["critic_norm.count"] == both[-1]["steps"], "the statistics went on as well"
 
@@ -92,7 +93,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
         out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert f"robotrl train --resume {folder}" in " ".join(out.split())
-    assert load_checkpoint(folder / "checkpoint.safetensors")[1].iteration == len(metrics(folder))
+    assert newest_checkpoint(folder).progress.iteration == len(metrics(folder))
 
 
 def test_a_finished_run_is_not_overwritten(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robotrl.learn.loop import train_ppo
+from robotrl.learn.loop import train
 from robotrl.learn.ppo import Ppo
 from tests.learn.test_networks import plain_ppo, small_ppo
 from tests.learn.test_rollout import CountingEnv
@@ -46,7 +46,7 @@ class MatchEnv:
 def test_ppo_finds_the_wanted_action(learner: Callable[[], Ppo], privileged_size: int) -> None:
     torch.manual_seed(0)
     env, ppo = MatchEnv(privileged_size), learner()
-    iterations = train_ppo(env, ppo, 0, 0)
+    iterations = train(env, ppo, 0, 0)
     for _ in range(100):
         next(iterations)
     with torch.no_grad():

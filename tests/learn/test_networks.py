@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robotrl.learn.actor_critic import kl_divergence, log_density
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Actor, Unmirrored, mirror_mlp
 from robotrl.learn.normalize import RunningNorm
-from robotrl.learn.ppo import Ppo, PpoParams, kl_divergence, log_density
+from robotrl.learn.ppo import Ppo, PpoParams
+from robotrl.learn.rollout import Rollout
 
 SOURCE, SIGN = (1, 0, 2, 3), (1.0, 1.0, -1.0, 1.0)
 OUT_SOURCE, OUT_SIGN = (2, 1, 0), (1.0, -1.0, 1.0)
@@ -75,16 +77,30 @@ class Reflection:
         self.source, self.sign = source, sign
 
 
+SMALL = PpoParams(
+    steps=8,
+    epochs=4,
+    minibatches=2,
+    gamma=0.9,
+    gae_lambda=0.95,
+    lr=1e-3,
+    value_weight=0.5,
+    grad_norm=1.0,
+    init_std=0.5,
+    min_std=0.05,
+    hidden=(16, 16),
+)
+
+
 def small_ppo() -> Ppo:
-    params = PpoParams(8, 4, 2, 0.9, 0.95, 0.2, 0.01, 1e-3, 1e-5, 1e-2, 0.0, 0.5, 1.0, 0.5, 0.05, (16, 16))
-    return Ppo(params, Reflection(SOURCE, SIGN), Reflection((0,), (1.0,)), Reflection(OUT_SOURCE, OUT_SIGN))
+    return Ppo(SMALL, Reflection(SOURCE, SIGN), Reflection((0,), (1.0,)), Reflection(OUT_SOURCE, OUT_SIGN))
 
 
 def test_actions_are_drawn_from_the_density_that_the_update_assumes() -> None:
     torch.manual_seed(0)
     ppo = small_ppo()
     observation = torch.randn(1, 4).expand(20_000, 4)
-    action, mean = ppo.act(observation)
+    action, mean = ppo.model.act(observation)
     torch.testing.assert_close(mean, ppo.actor(observation).detach())
     torch.testing.assert_close(action.mean(0), mean[0], atol=0.02, rtol=0)
     torch.testing.assert_close(action.std(0), torch.full((3,), 0.5), atol=0.02, rtol=0)
@@ -100,16 +116,14 @@ def test_log_density_equals_its_formula() -> None:
 def test_exchanged_actions_share_their_deviation() -> None:
     ppo = small_ppo()
     with torch.no_grad():
-        ppo.log_std.copy_(torch.tensor([-1.0, -2.0, 5.0]))
-    samples = torch.stack([ppo.act(torch.zeros(1, 4))[0][0] for _ in range(400)])
+        ppo.model.log_std.copy_(torch.tensor([-1.0, -2.0, 5.0]))
+    samples = torch.stack([ppo.model.act(torch.zeros(1, 4))[0][0] for _ in range(400)])
     spread = samples.std(0)
     assert abs(float(spread[0] / spread[2]) - 1) < 0.2
     assert float(spread[1]) < 0.6 * float(spread[0])
 
 
 def test_state_restores_the_learner_exactly() -> None:
-    from robotrl.learn.rollout import Rollout
-
     def rollout() -> Rollout:
         torch.manual_seed(3)
         r = Rollout.empty(8, 6, 4, 1, 3)
@@ -119,20 +133,20 @@ def test_state_restores_the_learner_exactly() -> None:
 
     torch.manual_seed(0)
     first = small_ppo()
-    first.update(rollout(), torch.zeros(6))
+    first.update(rollout())
     saved = {name: value.clone() for name, value in first.state().items()}
     second = small_ppo()
     second.load_state(saved)
     for ppo in (first, second):
         data = rollout()
         torch.manual_seed(4)
-        ppo.update(data, torch.zeros(6))
+        ppo.update(data)
     for name, value in first.state().items():
         assert torch.equal(value, second.state()[name]), name
 
 
 def plain_ppo() -> Ppo:
-    return Ppo(small_ppo().params, Unmirrored(4), Unmirrored(0), Unmirrored(3))
+    return Ppo(SMALL, Unmirrored(4), Unmirrored(0), Unmirrored(3))
 
 
 def test_without_a_reflection_every_weight_is_free() -> None:
@@ -144,17 +158,16 @@ def test_without_a_reflection_every_weight_is_free() -> None:
     assert plain == 4 * 16 + 16 + 16 * 16 + 16 + 16 * 3 + 3
     assert mirrored < 0.7 * plain
     with torch.no_grad():
-        ppo.log_std.copy_(torch.tensor([-1.0, -2.0, 0.0]))
-    action, mean = ppo.act(torch.zeros(20_000, 4))
-    torch.testing.assert_close((action - mean).std(0), ppo.log_std.exp(), rtol=0.05, atol=0)
+        ppo.model.log_std.copy_(torch.tensor([-1.0, -2.0, 0.0]))
+    action, mean = ppo.model.act(torch.zeros(20_000, 4))
+    torch.testing.assert_close((action - mean).std(0), ppo.model.log_std.exp(), rtol=0.05, atol=0)
 
 
 def test_without_a_reflection_statistics_are_those_of_the_data() -> None:
-    from robotrl.learn.rollout import Rollout
-
     torch.manual_seed(0)
     ppo, rollout = plain_ppo(), Rollout.empty(8, 6, 4, 0, 3)
     rollout.observation.normal_(mean=2.0)
     rollout.reward.normal_()
-    ppo.update(rollout, torch.zeros(6))
+    ppo.update(rollout)
+    ppo.model.merge_statistics(rollout, Group())
     torch.testing.assert_close(ppo.actor.norm.mean, rollout.observation.mean((0, 1)))

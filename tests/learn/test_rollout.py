@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robotrl.learn.loop import collect, train_ppo
+from robotrl.learn.collect import collect
+from robotrl.learn.loop import train
 from robotrl.learn.rollout import Rollout, gae
 from tests.learn.test_networks import small_ppo
 
@@ -81,15 +82,21 @@ def test_collect_stores_each_step_in_its_place_and_bootstraps_only_the_timeout()
     torch.manual_seed(0)
     ppo, env = small_ppo(), CountingEnv()
     rollout = Rollout.empty(4, 2, 4, 1, 3)
-    collect(env, ppo, rollout)
+    collect(env, ppo.model, rollout)
     assert rollout.observation[:, :, 0].tolist() == [[t, 100.0 + t] for t in range(4)]
     assert rollout.ended.tolist() == [[0, 0], [0, 0], [1, 1], [0, 0]]
-    terminal = ppo.value(torch.full((1, 4), -3.0), torch.full((1, 1), -3.0))
-    torch.testing.assert_close(rollout.reward[2, 0], 3.0 + 0.9 * terminal[0])
-    assert rollout.reward[2, 1] == 30.0
+    assert rollout.reward.tolist() == [[t, 10.0 * t] for t in range(1, 5)]
+    assert [x.tolist() for x in rollout.last] == [[[w] * 4 for w in (4, 104)], [[4], [104]]]
+    late = rollout.timeouts
+    assert late.place.tolist() == [2 * 2 + 0], "world 0 in step 2; world 1 failed"
+    assert (late.observation.tolist(), late.privileged.tolist()) == ([[-3.0] * 4], [[-3.0]])
+    terminal = ppo.model.value(late.observation, late.privileged)
+    value, advantage = ppo.estimate(rollout)
+    torch.testing.assert_close(advantage[2, 0], 3.0 + 0.9 * terminal[0] - value[2, 0])
+    torch.testing.assert_close(advantage[2, 1], 30.0 - value[2, 1])
 
 
 def test_steps_are_counted_from_where_a_run_resumed() -> None:
-    iterations = train_ppo(CountingEnv(), small_ppo(), first=5, steps_done=1000)
+    iterations = train(CountingEnv(), small_ppo(), first=5, steps_done=1000)
     first, second = next(iterations), next(iterations)
     assert (first.index, first.steps, second.index, second.steps) == (5, 1016, 6, 1032)

@@ -158,7 +158,7 @@ def test_other_robots_are_refused(job: Job, tmp_path: Path) -> None:
 def test_clock_is_a_trot(job: Job) -> None:
     """Diagonal feet swing together, the other pair half a cycle later, and nobody while standing."""
     env = job.evaluation_env(4, seed=0, threads=1, timestep_s=0.005, randomized=False)
-    env.memory["gait_phase"][:] = torch.tensor([[0.25], [0.75], [0.25], [0.25]])
+    env.memory["gait_phase"] = torch.tensor([[0.25], [0.75], [0.25], [0.25]])
     command = torch.tensor([[0.3, 0, 0], [0.3, 0, 0], [0.0, 0, 0], [0.0, 0, 0.5]])
     step = job.task.measure(env.worlds, command, torch.zeros(4, 12), torch.zeros(4, 12), env.memory)
     assert (step.swing > 0.99).tolist() == [

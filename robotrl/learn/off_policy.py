@@ -1,0 +1,340 @@
+"""What off-policy learners share: exploration, replay, critics with targets, and updates per step."""
+
+from __future__ import annotations
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from torch import Tensor, nn
+
+from robotrl.errors import ConfigError
+from robotrl.learn.critics import Critics, Modern
+from robotrl.learn.flat import Adam, Flat, under
+from robotrl.learn.group import Group
+from robotrl.learn.networks import Actor
+from robotrl.learn.normalize import RunningNorm
+from robotrl.learn.replay import Batch, Replay
+from robotrl.learn.reward_bound import RewardBound
+from robotrl.learn.squashed import Span
+from robotrl.spec.records import Between
+
+if TYPE_CHECKING:
+    from robotrl.learn.loop import VectorEnv
+
+Positive = Annotated[float, Between(1e-12)]
+Count = Annotated[int, Between(1)]
+
+MOST_AT_ONCE = 32
+"""Updates whose samples are drawn together."""
+ADAM_EPS = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffPolicyParams:
+    """What the tables of all off-policy algorithms hold; counts are of all processes together."""
+
+    steps: Count = 64
+    """Control steps per world and iteration."""
+    start: Count = 10_000
+    """Environment steps with random actions, before the first update."""
+    updates_per_step: Positive = 1.0
+    """Gradient updates per environment step."""
+    replay: Count = 1_000_000
+    """Environment steps that are remembered."""
+    batch: Count = 256
+    n_step: Count = 1
+    """Rewards that are summed before the critic is asked."""
+    gamma: Annotated[float, Between(0, 1)] = 0.99
+    tau: Annotated[float, Between(0, 1)] = 0.005
+    """How far the target networks move with each update."""
+    lr: Positive = 3e-4
+    """Of the actor."""
+    critic_lr: Positive = 3e-4
+    hidden: tuple[Count, ...] = (256, 256)
+    """Widths of the hidden layers of the actor, and of a critic that is not modern."""
+    modern: Modern | None = None
+    """Replaces the critics, scales rewards and holds exploration noise."""
+
+    def check(self, key: str, worlds: int, processes: int, file: Path) -> None:
+        """Refuse a memory that could never be sampled, and what does not divide among processes.
+
+        Args:
+            key: name of the table.
+            worlds: of all processes together.
+            processes: that train together.
+            file: where the table stands, for the error.
+
+        Raises:
+            ConfigError: one of the two.
+        """
+        if not self.hidden:
+            raise ConfigError("needs a hidden layer", file=file, key=f"{key}.hidden", value=[])
+        if self.replay < self.n_step * worlds:
+            raise ConfigError(
+                "remembers less than n_step steps of every world",
+                file=file,
+                key=f"{key}.replay",
+                value=self.replay,
+                allowed=f"{self.n_step * worlds} or more",
+            )
+        if self.batch % processes:
+            raise ConfigError(
+                "does not divide among the processes",
+                file=file,
+                key=f"{key}.batch",
+                value=self.batch,
+                allowed=f"a multiple of {processes}",
+            )
+
+
+class OffPolicy(ABC):
+    """An off-policy learner: acting, remembering, and the frame around its `update`.
+
+    Actions inside are in [-1, 1], and so are those that are remembered; the environment's are
+    spanned from them. Observations are remembered raw and normalised when sampled, since the
+    statistics drift.
+    """
+
+    actor: Actor
+    """Observation (B, obs) -> action of the environment (B, n) without noise; evaluated, exported."""
+
+    def __init__(
+        self,
+        params: OffPolicyParams,
+        observation: int,
+        privileged: int,
+        low: Sequence[float],
+        high: Sequence[float],
+        group: Group | None = None,
+    ) -> None:
+        """Build what all have, on torch's default device.
+
+        Args:
+            params: of any off-policy algorithm.
+            observation: width of what the actor sees.
+            privileged: width of what only the critics see besides.
+            low: (n,) smallest action of the environment, which -1 stands for.
+            high: (n,) largest action.
+            group: the processes that train together.
+        """
+        self.params, self.group = params, group or Group()
+        self.norm, self.actor_norm = RunningNorm(observation + privileged), RunningNorm(observation)
+        self.span = Span(torch.tensor(low, dtype=torch.float32), torch.tensor(high, dtype=torch.float32))
+        self.observation_size, self.action_size = observation, len(low)
+        device = self.norm.mean.device
+        seed = int(torch.randint(2**62, ()).item()) + self.group.rank
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self._identity = torch.arange(len(self.norm.mean)), torch.ones(len(self.norm.mean))
+        self._bound = RewardBound(params.gamma, params.modern.value_max) if params.modern else None
+        self._noise = HeldNoise(params.modern.noise_repeat if params.modern else 1, self.generator)
+        self._replay: Replay | None = None
+        self._steps_done, self.updates_done, self._owed = 0, 0, 0.0
+
+    @abstractmethod
+    def explore(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Actions (B, n) in [-1, 1] to try, from normalised observations and normal noise (B, n)."""
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Improve on one batch of normalised observations; returns figures, not yet read."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, nn.Module]:
+        """Every network, by name."""
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Adam]:
+        """Every optimiser, by name."""
+
+    def iterate(self, env: VectorEnv) -> tuple[int, dict[str, float]]:
+        """Step every world and update, in turns; returns this process's environment steps and figures."""
+        started, updating, updates = time.perf_counter(), 0.0, 0
+        rows: list[dict[str, Tensor]] = []
+        for _ in range(self.params.steps):
+            self._step(env)
+            before, due = time.perf_counter(), self._due(env.num * self.group.size)
+            rows += self.improve(due)
+            updates += due
+            updating += time.perf_counter() - before
+        seconds = time.perf_counter() - started
+        figures = {"updates_per_s": updates / seconds, "update_share": updating / seconds}
+        return self.params.steps * env.num, figures | means(rows)
+
+    def improve(self, updates: int) -> list[dict[str, Tensor]]:
+        """Update so many times; returns figures, of some updates only."""
+        rows = []
+        for begin in range(0, updates, MOST_AT_ONCE):
+            for batch in self.sample(min(MOST_AT_ONCE, updates - begin)):
+                self.updates_done += 1
+                row = self.update(batch)
+            rows.append(row)
+        return rows
+
+    def sample(self, count: int) -> list[Batch]:
+        """Draw the batches of so many updates, normalised and scaled as the networks want them."""
+        assert self._replay is not None, "a step comes first"
+        size = self.params.batch // self.group.size
+        drawn = self._replay.sample(count * size, self.params.n_step, self.params.gamma)
+        ready = replace(
+            drawn,
+            observation=self.norm(drawn.observation),
+            following=self.norm(drawn.following),
+            reward=self._bound.scale(drawn.reward) if self._bound else drawn.reward,
+        )
+        return list(ready.parts(count))
+
+    def noise(self, count: int) -> Tensor:
+        """Standard normal noise (count, n)."""
+        return torch.randn((count, self.action_size), generator=self.generator, device=self.generator.device)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that defines the learner, for a checkpoint; memory and noise are this rank's."""
+        tensors = {
+            f"{name}.{key}": value for name, part in self._stateful().items() for key, value in part.items()
+        }
+        tensors["counts"] = self._counts()
+        tensors["generator"] = self.generator.get_state()
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        for name, module in self.parts().items():
+            module.load_state_dict(under(tensors, name))
+        for name, optimizer in self.optimizers().items():
+            optimizer.load_state(under(tensors, name))
+        if self._bound:
+            self._bound.load_state(under(tensors, "reward_bound"))
+        self._noise.load_state(under(tensors, "noise"))
+        if "replay.added" in tensors:
+            self._replay = self._memory(worlds=int(tensors["replay.added"][1]))
+            self._replay.load_state(under(tensors, "replay"))
+        steps, updates, self._owed = tensors["counts"].tolist()
+        self._steps_done, self.updates_done = int(steps), int(updates)
+        self.generator.set_state(tensors["generator"].cpu())
+
+    def _stateful(self) -> dict[str, dict[str, Tensor]]:
+        parts: dict[str, dict[str, Tensor]] = {k: m.state_dict() for k, m in self.parts().items()}
+        parts |= {name: optimizer.state() for name, optimizer in self.optimizers().items()}
+        parts["noise"] = self._noise.state()
+        if self._bound:
+            parts["reward_bound"] = self._bound.state_dict()
+        if self._replay:
+            parts["replay"] = self._replay.state()
+        return parts
+
+    def _counts(self) -> Tensor:
+        return torch.tensor([self._steps_done, self.updates_done, self._owed], dtype=torch.float64)
+
+    def _memory(self, worlds: int) -> Replay:
+        capacity, widths = self.params.replay // self.group.size, (len(self.norm.mean), self.action_size)
+        return Replay(capacity, worlds, *widths, self.generator)
+
+    @torch.no_grad()
+    def _step(self, env: VectorEnv) -> None:
+        """One step of every world, remembered, its observations merged into the statistics."""
+        self._replay = self._replay or self._memory(env.num)
+        observed = torch.cat((env.observation, env.privileged), dim=-1)
+        self.norm.update(observed, *self._identity, self.group)
+        self.actor_norm.copy_from(self.norm)
+        unit = self._unit_action(self.norm(observed)[:, : self.observation_size])
+        stepped = env.step(self.span(unit))
+        self._replay.add(observed, unit, stepped, torch.cat((env.observation, env.privileged), dim=-1))
+        if self._bound:
+            self._bound.update(stepped.reward, stepped.terminated | stepped.truncated, self.group)
+        self._steps_done += env.num * self.group.size
+
+    def _unit_action(self, x: Tensor) -> Tensor:
+        if self._steps_done < self.params.start:
+            shape, device = (len(x), self.action_size), self.generator.device
+            return 2 * torch.rand(shape, generator=self.generator, device=device) - 1
+        return self.explore(x, self._noise.draw(len(x), self.action_size))
+
+    def _due(self, steps: int) -> int:
+        """Whole updates that so many environment steps have earned by now."""
+        assert self._replay is not None, "a step comes first"
+        if self._steps_done < self.params.start or not self._replay.ready(self.params.n_step):
+            return 0
+        self._owed += steps * self.params.updates_per_step
+        due = int(self._owed)
+        self._owed -= due
+        return due
+
+
+class TargetCritics:
+    """Critics, their slowly following targets, and their update."""
+
+    def __init__(self, count: int, params: OffPolicyParams, observation: int, action: int) -> None:
+        """Build E = `count` critics of observations and actions of these widths."""
+        self.online = Critics(count, observation, action, params.hidden, params.modern)
+        self.target = copy.deepcopy(self.online).requires_grad_(False)
+        self.adam = Adam(self.online.parameters(), params.critic_lr, ADAM_EPS)
+        self._target_flat, self._tau = Flat(self.target.parameters()), params.tau
+
+    @torch.no_grad()
+    def backup(self, batch: Batch, action: Tensor, bonus: Tensor | float = 0.0) -> Tensor:
+        """What to learn from a batch whose next actions would be `action` (N, n)."""
+        out = self.target(batch.following, action)
+        return self.online.returns.target(out, batch.reward, batch.discount, bonus)
+
+    def step(self, batch: Batch, target: Tensor, group: Group) -> Tensor:
+        """One gradient step towards the target; returns the loss."""
+        loss = self.online.returns.loss(self.online(batch.observation, batch.action), target)
+        self.adam.flat.gradient.zero_()
+        loss.backward()  # type: ignore[no-untyped-call]
+        group.mean_(self.adam.flat.gradient)
+        self.adam.step()
+        return loss.detach()
+
+    def follow(self) -> None:
+        """Move the targets: target += tau (online - target)."""
+        self._target_flat.vector.lerp_(self.adam.flat.vector, self._tau)
+
+
+class HeldNoise:
+    """Normal noise that each world holds for k draws, P(k) like 1 / k^2 up to `longest`.
+
+    Source: FlashSAC, 2026 (arXiv 2604.04539), section on noise repetition.
+    """
+
+    def __init__(self, longest: int, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._weights = 1.0 / torch.arange(1, longest + 1, device=generator.device).square()
+        self._left = torch.zeros(0, dtype=torch.long, device=generator.device)
+        self._held = torch.zeros((0, 0), device=generator.device)
+
+    def draw(self, worlds: int, size: int) -> Tensor:
+        """Noise (B, n) of the next action."""
+        device = self._generator.device
+        fresh = torch.randn((worlds, size), generator=self._generator, device=device)
+        if len(self._weights) == 1:
+            return fresh
+        if not len(self._left):
+            self._left, self._held = self._left.new_zeros(worlds), fresh
+        lengths = torch.multinomial(self._weights, worlds, replacement=True, generator=self._generator) + 1
+        over = self._left == 0
+        self._held = torch.where(over[:, None], fresh, self._held)
+        self._left = torch.where(over, lengths, self._left) - 1
+        return self._held
+
+    def state(self) -> dict[str, Tensor]:
+        """What each world holds, and for how long still."""
+        return {"left": self._left, "held": self._held}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        device = self._generator.device
+        self._left, self._held = tensors["left"].to(device), tensors["held"].to(device)
+
+
+def means(rows: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Mean of each figure, read from the device at once."""
+    if not rows:
+        return {}
+    table = torch.stack([torch.stack([row[name] for name in rows[0]]) for row in rows]).mean(0)
+    return dict(zip(rows[0], table.tolist(), strict=True))

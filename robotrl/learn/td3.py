@@ -1,0 +1,101 @@
+"""TD3: twin critics, delayed policy updates, smoothed targets (Fujimoto et al. 2018, arXiv 1802.09477)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from robotrl.learn.flat import Adam, Flat
+from robotrl.learn.group import Group
+from robotrl.learn.networks import Actor, plain_mlp
+from robotrl.learn.off_policy import ADAM_EPS, Count, OffPolicy, OffPolicyParams, TargetCritics
+from robotrl.learn.replay import Batch
+from robotrl.spec.records import Between
+
+
+@dataclass(frozen=True, kw_only=True)
+class Td3Params(OffPolicyParams):
+    """The `[td3]` table of a run; deviations are of actions in [-1, 1]."""
+
+    exploration_std: Annotated[float, Between(0)] = 0.1
+    policy_delay: Count = 2
+    """Critic updates per update of the actor and the targets."""
+    target_std: Annotated[float, Between(0)] = 0.2
+    """Of the noise on the target actor's actions."""
+    target_clip: Annotated[float, Between(0)] = 0.5
+    """Largest such noise."""
+
+
+class Td3(OffPolicy):
+    """Actor, twin critics, the targets of both, and their update."""
+
+    params: Td3Params
+
+    def __init__(
+        self,
+        params: Td3Params,
+        observation: int,
+        privileged: int,
+        low: Sequence[float],
+        high: Sequence[float],
+        group: Group | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """Build an untrained learner; see `OffPolicy`. The device is torch's by default."""
+        with torch.device(device or torch.get_default_device()):
+            super().__init__(params, observation, privileged, low, high, group)
+            net = plain_mlp(observation, params.hidden, self.action_size, gain=0.1)
+            self.policy = nn.Sequential(net, nn.Tanh())
+            self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
+            self.critics = TargetCritics(2, params, observation + privileged, self.action_size)
+            self._target_flat = Flat(self.target_policy.parameters())
+        self.actor = Actor(self.actor_norm, nn.Sequential(self.policy, self.span))
+        self._adam = Adam(net.parameters(), params.lr, ADAM_EPS)
+
+    def explore(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Add noise to the actor's action (algorithm 1)."""
+        return torch.add(self.policy(x), noise, alpha=self.params.exploration_std).clamp(-1, 1)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Critics towards the clipped backup; with delay, the policy up a critic and targets after both."""
+        critic_loss = self.critics.step(batch, self.target(batch, self.noise(len(batch.reward))), self.group)
+        if self.updates_done % self.params.policy_delay == 0:
+            self._adam.flat.gradient.zero_()
+            self.actor_loss(batch.observation).backward(inputs=self._adam.flat.parameters)  # type: ignore[no-untyped-call]
+            self.group.mean_(self._adam.flat.gradient)
+            self._adam.step()
+            self.critics.follow()
+            self._target_flat.vector.lerp_(self._adam.flat.vector, self.params.tau)
+        return {"critic_loss": critic_loss}
+
+    @torch.no_grad()
+    def target(self, batch: Batch, noise: Tensor) -> Tensor:
+        """Reward + gamma min_i Q_i(s', pi'(s') + clipped noise) (eqs. 14, 15)."""
+        p = self.params
+        smoothing = (p.target_std * noise).clamp(-p.target_clip, p.target_clip)
+        action = self.target_policy(batch.following[:, : self.observation_size]) + smoothing
+        return self.critics.backup(batch, action.clamp(-1, 1))
+
+    def actor_loss(self, x: Tensor) -> Tensor:
+        """Mean of -Q_1(s, pi(s)): the deterministic policy gradient of the first critic."""
+        action = self.policy(x[:, : self.observation_size])
+        return -self.critics.online.value(x, action, only_first=True).mean()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Networks and normalisers."""
+        return {
+            "norm": self.norm,
+            "actor": self.actor,
+            "target_policy": self.target_policy,
+            "critics": self.critics.online,
+            "targets": self.critics.target,
+        }
+
+    def optimizers(self) -> dict[str, Adam]:
+        """Of actor and critics."""
+        return {"actor_adam": self._adam, "critic_adam": self.critics.adam}

@@ -1,0 +1,38 @@
+"""The README's figures are the kept results, not what somebody remembered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robotrl.bench.table import figures_table, table_in
+from robotrl.errors import BadInputError
+from robotrl.spec.shipped import find_shipped
+
+ROOT = Path(__file__).parents[2]
+POLICY = "quad12_walk"
+
+
+def test_readme_shows_the_kept_results() -> None:
+    table = figures_table(ROOT / "benchmarks", find_shipped("policies", POLICY))
+    assert table_in((ROOT / "README.md").read_text(encoding="utf-8")) == table
+
+
+def test_every_command_of_the_table_is_named() -> None:
+    table = figures_table(ROOT / "benchmarks", find_shipped("policies", POLICY))
+    for command in ("bench sim", "bench train", "bench learn", "bench deploy", "eval quad12_walk", "demo"):
+        assert f"`robotrl {command}" in table
+
+
+def test_missing_or_foreign_results_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"sim\.json"):
+        figures_table(tmp_path, find_shipped("policies", POLICY))
+    (tmp_path / "sim.json").write_text("[]")
+    with pytest.raises(BadInputError, match=r"sim\.json: is not the output of a bench"):
+        figures_table(tmp_path, find_shipped("policies", POLICY))
+
+
+def test_readme_without_a_place_is_refused() -> None:
+    with pytest.raises(BadInputError, match=r"README\.md"):
+        table_in("# robotrl\n")

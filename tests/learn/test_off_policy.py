@@ -1,0 +1,157 @@
+"""Off-policy learners: they learn, and go on exactly where they were saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from robotrl.errors import ConfigError
+from robotrl.learn.critics import Modern
+from robotrl.learn.ddpg import Ddpg, DdpgParams
+from robotrl.learn.off_policy import HeldNoise, OffPolicy
+from robotrl.learn.sac import Sac, SacParams
+from robotrl.learn.td3 import Td3, Td3Params
+from tests.learn.test_replay import Stepped
+
+LOW, HIGH = (-2.0, -1.0), (2.0, 3.0)
+
+
+class Drift:
+    """16 worlds at a place x in the plane; moving costs nothing, being away from zero does.
+
+    The best action of [-2, 2] x [-1, 3] is -x where that is in reach. Episodes time out after 8 steps.
+    """
+
+    num = 16
+
+    def __init__(self, privileged: int = 0) -> None:
+        self._draws = torch.Generator().manual_seed(0)
+        self._time, self.privileged = 0, torch.zeros(self.num, privileged)
+        self.observation = self._fresh()
+
+    def _fresh(self) -> Tensor:
+        return torch.rand((self.num, 2), generator=self._draws) * 2 - torch.tensor([1.0, 2.0])
+
+    def step(self, action: Tensor) -> Stepped:
+        assert (action >= torch.tensor(LOW)).all()
+        assert (action <= torch.tensor(HIGH)).all()
+        reached = (self.observation + action).clamp(-2, 2)
+        self._time += 1
+        over = torch.full((self.num,), self._time % 8 == 0)
+        ids = over.nonzero()[:, 0]
+        self.observation = self._fresh() if len(ids) else reached
+        return Stepped(
+            -reached.square().sum(-1), torch.zeros_like(over), over, ids, reached[ids], self.privileged[ids]
+        )
+
+    def take_statistics(self) -> dict[str, float]:
+        return {}
+
+
+COMMON = {
+    "hidden": (32, 32),
+    "batch": 64,
+    "start": 256,
+    "steps": 8,
+    "lr": 3e-3,
+    "critic_lr": 3e-3,
+    "gamma": 0.5,
+}
+COMMON |= {"tau": 0.05, "updates_per_step": 0.5, "replay": 4000, "n_step": 2}
+
+
+def sac(**more: object) -> OffPolicy:
+    return Sac(SacParams(**(COMMON | more)), 2, 0, LOW, HIGH)  # type: ignore[arg-type]
+
+
+def td3(**more: object) -> OffPolicy:
+    return Td3(Td3Params(**(COMMON | more)), 2, 0, LOW, HIGH)  # type: ignore[arg-type]
+
+
+def ddpg(**more: object) -> OffPolicy:
+    return Ddpg(DdpgParams(**(COMMON | more)), 2, 0, LOW, HIGH)  # type: ignore[arg-type]
+
+
+def modern_sac() -> OffPolicy:
+    return sac(modern=Modern(width=16, bins=21, noise_repeat=4))
+
+
+def modern_td3() -> OffPolicy:
+    return td3(modern=Modern(width=16, bins=21, noise_repeat=4))
+
+
+EVERY = [sac, td3, ddpg, modern_sac, modern_td3]
+
+
+@pytest.mark.parametrize("build", EVERY)
+def test_every_learner_finds_the_way_home(build: Callable[[], OffPolicy]) -> None:
+    torch.manual_seed(0)
+    env, learner = Drift(), build()
+    for _ in range(20):
+        learner.iterate(env)
+    x = env._fresh()
+    with torch.no_grad():
+        missed = (x + learner.actor(x)).abs().mean()
+    assert missed < 0.3
+    assert x.abs().mean() > 0.5, "staying away must not pass"
+
+
+@pytest.mark.parametrize("build", EVERY)
+def test_a_restored_learner_goes_on_bit_for_bit(build: Callable[[], OffPolicy]) -> None:
+    torch.manual_seed(0)
+    env, learner = Drift(), build()
+    for _ in range(4):
+        learner.iterate(env)
+    saved = {name: value.detach().clone() for name, value in learner.state().items()}
+    torch.manual_seed(99)
+    restored = build()
+    restored.load_state(saved)
+    assert {name: tuple(value.shape) for name, value in saved.items()} == {
+        name: tuple(value.shape) for name, value in restored.state().items()
+    }
+    twin = Drift()
+    twin.__dict__.update({k: v.clone() if isinstance(v, Tensor) else v for k, v in env.__dict__.items()})
+    twin._draws = torch.Generator()
+    twin._draws.set_state(env._draws.get_state())
+    for _ in range(2):
+        one, other = learner.iterate(env)[1], restored.iterate(twin)[1]
+        assert one["critic_loss"] == other["critic_loss"]
+    for name, value in learner.state().items():
+        assert torch.equal(value, restored.state()[name]), name
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1.0, 2.5])
+def test_updates_follow_the_ratio_from_the_end_of_the_random_start_on(ratio: float) -> None:
+    learner, env = sac(updates_per_step=ratio, start=64, steps=4, batch=8), Drift()
+    for _ in range(5):
+        assert learner.iterate(env)[0] == 4 * 16
+    acted = 5 * 4 * 16 - 64 + 16  # the step that completes the start earns its updates
+    assert learner.updates_done == int(acted * ratio + 1e-9)
+
+
+def test_critics_see_more_than_the_actor() -> None:
+    learner, env = Sac(SacParams(**COMMON), 2, 3, LOW, HIGH), Drift(privileged=3)  # type: ignore[arg-type]
+    for _ in range(3):
+        learner.iterate(env)
+    assert learner.actor(env.observation).shape == (16, 2)
+    assert torch.equal(learner.actor.norm.mean, learner.norm.mean[:2])
+
+
+def test_held_noise_lasts_as_often_as_its_distribution_says() -> None:
+    noise = HeldNoise(4, torch.Generator().manual_seed(0))
+    drawn = torch.stack([noise.draw(2000, 1).clone() for _ in range(60)])[:, :, 0]
+    changed = (drawn[1:] != drawn[:-1]).float().mean()
+    weights = [1 / k**2 for k in range(1, 5)]
+    mean_length = sum(k * w for k, w in enumerate(weights, 1)) / sum(weights)
+    assert float(changed) == pytest.approx(1 / mean_length, abs=0.01)
+    assert abs(float(drawn.std()) - 1) < 0.02
+
+
+@pytest.mark.parametrize(("wrong", "key"), [({"replay": 20}, "sac.replay"), ({"hidden": ()}, "sac.hidden")])
+def test_impossible_tables_are_refused(wrong: dict[str, object], key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        SacParams(**wrong, n_step=3).check("sac", worlds=16, processes=1, file=Path("a.toml"))  # type: ignore[arg-type]
