@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robotrl.learn.actor_critic import ActorCritic, OnPolicyParams
-from robotrl.learn.flat import under
+from robotrl.learn.flat import Adam, under
 from robotrl.learn.group import Group
 from robotrl.learn.loop import VectorEnv
 from robotrl.learn.networks import Actor, Reflection
@@ -80,9 +80,15 @@ class OnPolicy(ABC):
         """Values and advantages, both (T, B)."""
         return self.model.estimate(rollout, *self._shape[1:])
 
+    def _adams(self) -> dict[str, Adam]:
+        """Optimisers that a checkpoint holds, by the prefix of their tensors."""
+        return {}
+
     def state(self) -> dict[str, Tensor]:
         """Every tensor that defines the learner, for a checkpoint."""
         tensors = {name: value.detach() for name, value in self.model.state_dict().items()}
+        for name, adam in self._adams().items():
+            tensors |= {f"{name}.{key}": value for key, value in adam.state().items()}
         if self._reward_scale is not None:
             tensors |= {f"reward_scale.{name}": value for name, value in self._reward_scale.state().items()}
         return tensors
@@ -90,6 +96,8 @@ class OnPolicy(ABC):
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
         self.model.load_state_dict({name: tensors[name] for name in self.model.state_dict()})
+        for name, adam in self._adams().items():
+            adam.load_state(under(tensors, name))
         if self._reward_scale is not None:
             self._reward_scale.load_state(under(tensors, "reward_scale"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,10 +9,11 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from robotrl.learn.flat import Adam, Flat
+from robotrl.learn.deterministic import DeterministicActor
+from robotrl.learn.flat import Adam
 from robotrl.learn.group import Group
-from robotrl.learn.networks import Actor, plain_mlp
-from robotrl.learn.off_policy import ADAM_EPS, OffPolicy, OffPolicyParams, TargetCritics
+from robotrl.learn.networks import Actor
+from robotrl.learn.off_policy import OffPolicy, OffPolicyParams, TargetCritics
 from robotrl.learn.replay import Batch
 from robotrl.spec.records import Between
 
@@ -44,38 +44,31 @@ class Ddpg(OffPolicy):
         """Build an untrained learner; see `OffPolicy`. The device is torch's by default."""
         with torch.device(device or torch.get_default_device()):
             super().__init__(params, observation, privileged, low, high, group)
-            net = plain_mlp(observation, params.hidden, self.action_size, gain=0.1)
-            self.policy = nn.Sequential(net, nn.Tanh())
-            self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
+            self.policy = DeterministicActor(params, observation, self.action_size)
             self.critics = TargetCritics(1, params, observation + privileged, self.action_size)
-            self._target_flat = Flat(self.target_policy.parameters())
-        self.actor = Actor(self.actor_norm, nn.Sequential(self.policy, self.span))
-        self._adam = Adam(net.parameters(), params.lr, ADAM_EPS)
+        self.actor = Actor(self.actor_norm, nn.Sequential(self.policy.net, self.span))
 
     def explore(self, x: Tensor, noise: Tensor) -> Tensor:
         """Add noise to the actor's action (eq. 7)."""
-        return torch.add(self.policy(x), noise, alpha=self.params.exploration_std).clamp(-1, 1)
+        return self.policy.noisy(x, noise, self.params.exploration_std)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Critic towards the backup, actor up the critic, targets after both (algorithm 1)."""
         critic_loss = self.critics.step(batch, self.target(batch), self.group)
         loss = self.actor_loss(batch.observation)
-        self._adam.flat.gradient.zero_()
-        loss.backward(inputs=self._adam.flat.parameters)  # type: ignore[no-untyped-call]
-        self.group.mean_(self._adam.flat.gradient)
-        self._adam.step()
+        self.policy.descend(loss, self.group)
         self.critics.follow()
-        self._target_flat.vector.lerp_(self._adam.flat.vector, self.params.tau)
+        self.policy.follow()
         return {"critic_loss": critic_loss, "actor_loss": loss.detach()}
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
         """Reward + gamma Q'(s', pi'(s')) (eq. 5)."""
-        return self.critics.backup(batch, self.target_policy(batch.following[:, : self.observation_size]))
+        return self.critics.backup(batch, self.policy.target(batch.following[:, : self.observation_size]))
 
     def actor_loss(self, x: Tensor) -> Tensor:
         """Mean of -Q(s, pi(s)) (eq. 6)."""
-        action = self.policy(x[:, : self.observation_size])
+        action = self.policy.net(x[:, : self.observation_size])
         return -self.critics.online.value(x, action).mean()
 
     def parts(self) -> dict[str, nn.Module]:
@@ -83,11 +76,11 @@ class Ddpg(OffPolicy):
         return {
             "norm": self.norm,
             "actor": self.actor,
-            "target_policy": self.target_policy,
+            "target_policy": self.policy.target,
             "critics": self.critics.online,
             "targets": self.critics.target,
         }
 
     def optimizers(self) -> dict[str, Adam]:
         """Of actor and critic."""
-        return {"actor_adam": self._adam, "critic_adam": self.critics.adam}
+        return {"actor_adam": self.policy.adam, "critic_adam": self.critics.adam}

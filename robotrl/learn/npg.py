@@ -11,7 +11,7 @@ from torch import Tensor
 from robotrl.learn.actor_critic import Count, Positive, explained_variance
 from robotrl.learn.baseline import Baseline, BaselineParams
 from robotrl.learn.collect import OnPolicy
-from robotrl.learn.flat import Flat, under
+from robotrl.learn.flat import Adam, Flat
 from robotrl.learn.group import Group
 from robotrl.learn.natural import PolicyBatch, divergence, natural_gradient, policy_parameters
 from robotrl.learn.networks import Reflection
@@ -70,13 +70,14 @@ class Npg(OnPolicy):
             self._left = max(1.0 - share, 0.0)
             self._baseline.anneal(self._left)
 
+    def _adams(self) -> dict[str, Adam]:
+        return {"adam": self._baseline.adam}
+
     def state(self) -> dict[str, Tensor]:
         """Every tensor that defines the learner, for a checkpoint."""
-        tensors = super().state() | {f"adam.{k}": v for k, v in self._baseline.adam.state().items()}
-        return tensors | {"left": torch.tensor(self._left, dtype=torch.float64)}
+        return super().state() | {"left": torch.tensor(self._left, dtype=torch.float64)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
         super().load_state(tensors)
-        self._baseline.adam.load_state(under(tensors, "adam"))
         self._left = float(tensors["left"])

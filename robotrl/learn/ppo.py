@@ -22,7 +22,7 @@ from robotrl.learn.actor_critic import (
 )
 from robotrl.learn.by_hand import HandGradient, Weights, can_go_by_hand
 from robotrl.learn.collect import OnPolicy
-from robotrl.learn.flat import Adam, clip_norm_, under
+from robotrl.learn.flat import Adam, clip_norm_
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Reflection
 from robotrl.learn.rollout import Rollout
@@ -164,6 +164,9 @@ class Ppo(OnPolicy):
 
     def optimizers(self) -> dict[str, Adam]:
         """The one that moves actor and critic."""
+        return self._adams()
+
+    def _adams(self) -> dict[str, Adam]:
         return {"adam": self._adam}
 
     def anneal(self, share: float) -> None:
@@ -173,13 +176,11 @@ class Ppo(OnPolicy):
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that defines the learner, for a checkpoint."""
-        tensors = super().state() | {f"adam.{name}": value for name, value in self._adam.state().items()}
-        return tensors | {"beta": torch.tensor(self.beta, dtype=torch.float64)}
+        return super().state() | {"beta": torch.tensor(self.beta, dtype=torch.float64)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
         super().load_state(tensors)
-        self._adam.load_state(under(tensors, "adam"))
         self.beta = float(tensors["beta"])
 
     def loss(self, batch: Minibatch, std_old: Tensor) -> Loss:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,10 +9,11 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from robotrl.learn.flat import Adam, Flat
+from robotrl.learn.deterministic import DeterministicActor
+from robotrl.learn.flat import Adam
 from robotrl.learn.group import Group
-from robotrl.learn.networks import Actor, plain_mlp
-from robotrl.learn.off_policy import ADAM_EPS, Count, OffPolicy, OffPolicyParams, TargetCritics
+from robotrl.learn.networks import Actor
+from robotrl.learn.off_policy import Count, OffPolicy, OffPolicyParams, TargetCritics
 from robotrl.learn.replay import Batch
 from robotrl.spec.records import Between
 
@@ -49,28 +49,21 @@ class Td3(OffPolicy):
         """Build an untrained learner; see `OffPolicy`. The device is torch's by default."""
         with torch.device(device or torch.get_default_device()):
             super().__init__(params, observation, privileged, low, high, group)
-            net = plain_mlp(observation, params.hidden, self.action_size, gain=0.1)
-            self.policy = nn.Sequential(net, nn.Tanh())
-            self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
+            self.policy = DeterministicActor(params, observation, self.action_size)
             self.critics = TargetCritics(2, params, observation + privileged, self.action_size)
-            self._target_flat = Flat(self.target_policy.parameters())
-        self.actor = Actor(self.actor_norm, nn.Sequential(self.policy, self.span))
-        self._adam = Adam(net.parameters(), params.lr, ADAM_EPS)
+        self.actor = Actor(self.actor_norm, nn.Sequential(self.policy.net, self.span))
 
     def explore(self, x: Tensor, noise: Tensor) -> Tensor:
         """Add noise to the actor's action (algorithm 1)."""
-        return torch.add(self.policy(x), noise, alpha=self.params.exploration_std).clamp(-1, 1)
+        return self.policy.noisy(x, noise, self.params.exploration_std)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Critics towards the clipped backup; with delay, the policy up a critic and targets after both."""
         critic_loss = self.critics.step(batch, self.target(batch, self.noise(len(batch.reward))), self.group)
         if self.updates_done % self.params.policy_delay == 0:
-            self._adam.flat.gradient.zero_()
-            self.actor_loss(batch.observation).backward(inputs=self._adam.flat.parameters)  # type: ignore[no-untyped-call]
-            self.group.mean_(self._adam.flat.gradient)
-            self._adam.step()
+            self.policy.descend(self.actor_loss(batch.observation), self.group)
             self.critics.follow()
-            self._target_flat.vector.lerp_(self._adam.flat.vector, self.params.tau)
+            self.policy.follow()
         return {"critic_loss": critic_loss}
 
     @torch.no_grad()
@@ -78,12 +71,12 @@ class Td3(OffPolicy):
         """Reward + gamma min_i Q_i(s', pi'(s') + clipped noise) (eqs. 14, 15)."""
         p = self.params
         smoothing = (p.target_std * noise).clamp(-p.target_clip, p.target_clip)
-        action = self.target_policy(batch.following[:, : self.observation_size]) + smoothing
+        action = self.policy.target(batch.following[:, : self.observation_size]) + smoothing
         return self.critics.backup(batch, action.clamp(-1, 1))
 
     def actor_loss(self, x: Tensor) -> Tensor:
         """Mean of -Q_1(s, pi(s)): the deterministic policy gradient of the first critic."""
-        action = self.policy(x[:, : self.observation_size])
+        action = self.policy.net(x[:, : self.observation_size])
         return -self.critics.online.value(x, action, only_first=True).mean()
 
     def parts(self) -> dict[str, nn.Module]:
@@ -91,11 +84,11 @@ class Td3(OffPolicy):
         return {
             "norm": self.norm,
             "actor": self.actor,
-            "target_policy": self.target_policy,
+            "target_policy": self.policy.target,
             "critics": self.critics.online,
             "targets": self.critics.target,
         }
 
     def optimizers(self) -> dict[str, Adam]:
         """Of actor and critics."""
-        return {"actor_adam": self._adam, "critic_adam": self.critics.adam}
+        return {"actor_adam": self.policy.adam, "critic_adam": self.critics.adam}

@@ -11,7 +11,7 @@ from torch import Tensor
 from robotrl.learn.actor_critic import Count, Positive, explained_variance
 from robotrl.learn.baseline import Baseline, BaselineParams
 from robotrl.learn.collect import OnPolicy
-from robotrl.learn.flat import Flat, under
+from robotrl.learn.flat import Adam, Flat
 from robotrl.learn.group import Group
 from robotrl.learn.natural import (
     Fisher,
@@ -78,14 +78,8 @@ class Trpo(OnPolicy):
         if self.params.schedule == "linear":
             self._baseline.anneal(max(1.0 - share, 0.0))
 
-    def state(self) -> dict[str, Tensor]:
-        """Every tensor that defines the learner, for a checkpoint."""
-        return super().state() | {f"adam.{k}": v for k, v in self._baseline.adam.state().items()}
-
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `state` returned."""
-        super().load_state(tensors)
-        self._baseline.adam.load_state(under(tensors, "adam"))
+    def _adams(self) -> dict[str, Adam]:
+        return {"adam": self._baseline.adam}
 
     def longest(self, direction: Tensor, fisher: Fisher) -> Tensor:
         """Scale a step so that the KL divergence, to second order, is at its limit (paper, appendix C)."""

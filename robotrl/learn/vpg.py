@@ -10,7 +10,7 @@ from torch import Tensor
 from robotrl.learn.actor_critic import Positive, explained_variance, log_density, standardized
 from robotrl.learn.baseline import Baseline, BaselineParams
 from robotrl.learn.collect import OnPolicy
-from robotrl.learn.flat import Adam, under
+from robotrl.learn.flat import Adam
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Reflection
 from robotrl.learn.rollout import Rollout
@@ -69,14 +69,5 @@ class Vpg(OnPolicy):
             self._adam.lr = self.params.lr * left
             self._baseline.anneal(left)
 
-    def state(self) -> dict[str, Tensor]:
-        """Every tensor that defines the learner, for a checkpoint."""
-        parts = {"policy_adam": self._adam, "critic_adam": self._baseline.adam}
-        moments = {f"{name}.{k}": v for name, adam in parts.items() for k, v in adam.state().items()}
-        return super().state() | moments
-
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `state` returned."""
-        super().load_state(tensors)
-        self._adam.load_state(under(tensors, "policy_adam"))
-        self._baseline.adam.load_state(under(tensors, "critic_adam"))
+    def _adams(self) -> dict[str, Adam]:
+        return {"policy_adam": self._adam, "critic_adam": self._baseline.adam}

@@ -11,8 +11,8 @@ from torch import Tensor
 from robotrl.sim.saving import State
 
 
-class BoxTransition(Protocol):
-    """What one action of B worlds gave; as `robotrl.sim.direct.DirectTransition` says."""
+class Stepped(Protocol):
+    """What one action of B worlds gave, whatever the environment."""
 
     @property
     def reward(self) -> Tensor:
@@ -33,6 +33,10 @@ class BoxTransition(Protocol):
     @property
     def final_observation(self) -> Tensor:
         """(k, obs) their last observation before the reset."""
+
+
+class BoxTransition(Stepped, Protocol):
+    """The same of environments with box actions; as `robotrl.sim.direct.DirectTransition` says."""
 
     @property
     def final_privileged(self) -> Tensor:

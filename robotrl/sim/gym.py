@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robotrl.errors import BadInputError, ConfigError
+from robotrl.sim.boxed import Stepped
 from robotrl.sim.build import Scene, read_scene
 from robotrl.sim.direct import DirectEnv, native_worlds
 from robotrl.sim.saving import State
@@ -35,30 +36,6 @@ Returned = tuple[Array, Array, Array, Array, dict[str, Any]]
 # ---------------------------------------------------------------- ours as Gymnasium's
 
 
-class _Stepped(Protocol):
-    """What is read of one step of our environments."""
-
-    @property
-    def reward(self) -> Tensor:
-        """Reward (B,)."""
-
-    @property
-    def terminated(self) -> Tensor:
-        """(B,) bool."""
-
-    @property
-    def truncated(self) -> Tensor:
-        """(B,) bool."""
-
-    @property
-    def final_ids(self) -> Tensor:
-        """(k,) worlds that were reset in this step."""
-
-    @property
-    def final_observation(self) -> Tensor:
-        """(k, obs) before the reset."""
-
-
 class _Worlds(Protocol):
     """What is read of our environments."""
 
@@ -66,7 +43,7 @@ class _Worlds(Protocol):
     def observation(self) -> Tensor:
         """What the next action is computed from (B, obs)."""
 
-    def step(self, action: Tensor) -> _Stepped:
+    def step(self, action: Tensor) -> Stepped:
         """Apply actions (B, n)."""
 
 
@@ -159,7 +136,7 @@ class BatchedEnv(VectorEnv[Array, Array, Array]):
             raise ClosedEnvironmentError(f"{self} has been closed")
         return self._worlds
 
-    def _final(self, stepped: _Stepped) -> dict[str, Any]:
+    def _final(self, stepped: Stepped) -> dict[str, Any]:
         """Infos of a step, as Gymnasium's own vector environments give them."""
         ids = _array(stepped.final_ids)
         if not len(ids):

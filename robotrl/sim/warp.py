@@ -103,9 +103,9 @@ class WarpWorlds:
         if nconmax is None or njmax is None:
             probed = probe_sizes(self.model)
             nconmax, njmax = nconmax or probed.nconmax, njmax or probed.njmax
-        few = max(1, min(num, max(64, num // 16)))
         self._bytes_per_world = _bytes_per_world(accepted, nconmax, njmax)
         check_memory(num, self._bytes_per_world, self.device)
+        few = max(1, min(num, max(64, num // 16)))
         with wp.ScopedDevice(self._warp_device):
             self._all = _Batch(_put_model(accepted, deterministic), accepted, num, nconmax, njmax)
             # Another record on the same arrays, of which single ones can be replaced.

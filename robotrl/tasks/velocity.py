@@ -15,7 +15,7 @@ actor stays blind, so that a policy needs no more than the robot has.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -161,17 +161,50 @@ def velocity_task(
     Raises:
         ConfigError: the robot has other legs, or `reward` does not name every term.
     """
+    terms = reward_terms(params)
+    _check_task(robot, params, terms)
+    default = torch.tensor(robot.default_rad, dtype=torch.float32)
+    return Task(
+        name="velocity",
+        policy=policy_interface(robot, params),
+        episode_s=params.episode_s,
+        command_low=(-params.command_vx_m_s, -params.command_vy_m_s, -params.command_wz_rad_s),
+        command_high=(params.command_vx_m_s, params.command_vy_m_s, params.command_wz_rad_s),
+        command_every_s=params.command_every_s,
+        sample_command=lambda count, generator: sample_command(params, count, generator),
+        initial_memory=lambda count, generator: {
+            "last_action": torch.zeros((count, len(robot.joint)), device=generator.device),
+            "gait_phase": torch.rand((count, 1), generator=generator, device=generator.device),
+        },
+        reset=lambda count, generator: reset_pose(default, params.height_m, count, generator),
+        measure=measurement(robot, params, foot_radius_m, terrain),
+        privileged=privileged,
+        rewards=terms,
+        reward_floor=params.reward_floor,
+        failure_reward=params.failure_reward,
+        failed=has_failed,
+        metrics=metrics,
+        symmetry=symmetry(scanned=terrain is not None),
+    )
+
+
+def _check_task(robot: RobotSpec, params: VelocityParams, terms: Mapping[str, object]) -> None:
     expected = tuple(f"{leg}_{joint}" for leg in LEGS for joint in ("abduction", "hip", "knee"))
     if robot.joint_names != expected:
         raise ConfigError(
             "velocity walking needs other joints", file=robot.file, key="joint", allowed=expected
         )
-    terms = reward_terms(params)
     if set(params.reward) != set(terms):
         wrong = sorted(set(params.reward) ^ set(terms))
         raise ConfigError(
             "must weigh every reward term", key="velocity.reward", value=wrong, allowed=sorted(terms)
         )
+
+
+def measurement(
+    robot: RobotSpec, params: VelocityParams, foot_radius_m: float, terrain: Terrain | None
+) -> Callable[[WorldView, Tensor, Tensor, Tensor, Mapping[str, Tensor]], VelocityStep]:
+    """Build what turns worlds after a control step into its record, as `Task.measure` says."""
     default = torch.tensor(robot.default_rad, dtype=torch.float32)
     phase_offset, down = torch.tensor(PHASE_OFFSET), torch.tensor(DOWN)
     back_emf = robot.servo_of(robot.joint[0]).back_emf_nm_s_rad
@@ -217,28 +250,7 @@ def velocity_task(
             scan=scan,
         )
 
-    return Task(
-        name="velocity",
-        policy=policy_interface(robot, params),
-        episode_s=params.episode_s,
-        command_low=(-params.command_vx_m_s, -params.command_vy_m_s, -params.command_wz_rad_s),
-        command_high=(params.command_vx_m_s, params.command_vy_m_s, params.command_wz_rad_s),
-        command_every_s=params.command_every_s,
-        sample_command=lambda count, generator: sample_command(params, count, generator),
-        initial_memory=lambda count, generator: {
-            "last_action": torch.zeros((count, len(robot.joint)), device=generator.device),
-            "gait_phase": torch.rand((count, 1), generator=generator, device=generator.device),
-        },
-        reset=lambda count, generator: reset_pose(default, params.height_m, count, generator),
-        measure=measure,
-        privileged=privileged,
-        rewards=terms,
-        reward_floor=params.reward_floor,
-        failure_reward=params.failure_reward,
-        failed=has_failed,
-        metrics=metrics,
-        symmetry=symmetry(scanned=terrain is not None),
-    )
+    return measure
 
 
 def is_moving(command: Tensor, threshold: float) -> Tensor:

@@ -244,7 +244,8 @@ def test_actor_losses_have_the_gradients_of_finite_differences() -> None:
             whole, log_prob = learner.actor_loss(x, noise)
             return whole - learner.log_temperature * (2.0 - log_prob.mean())  # the temperature's own part
 
-        assert_gradient(loss, list(learner.policy.parameters()))
+        policy = learner.policy if isinstance(learner, Sac) else learner.policy.net
+        assert_gradient(loss, list(policy.parameters()))
 
 
 def test_the_temperature_rises_exactly_when_the_entropy_is_too_low() -> None:

@@ -1,0 +1,45 @@
+"""A deterministic actor with its slowly following target, which DDPG and TD3 share."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from robotrl.learn.flat import Adam, Flat
+from robotrl.learn.group import Group
+from robotrl.learn.networks import plain_mlp
+from robotrl.learn.off_policy import ADAM_EPS, OffPolicyParams
+
+
+class DeterministicActor:
+    """Observation (B, obs) -> action (B, n) in [-1, 1], with target and optimiser.
+
+    Attributes:
+        net: the actor.
+        target: follows it.
+        adam: moves it.
+    """
+
+    def __init__(self, params: OffPolicyParams, observation: int, action: int) -> None:
+        trunk = plain_mlp(observation, params.hidden, action, gain=0.1)
+        self.net = nn.Sequential(trunk, nn.Tanh())
+        self.target = copy.deepcopy(self.net).requires_grad_(False)
+        self.adam = Adam(trunk.parameters(), params.lr, ADAM_EPS)
+        self._target_flat, self._tau = Flat(self.target.parameters()), params.tau
+
+    def noisy(self, x: Tensor, noise: Tensor, std: float) -> Tensor:
+        """Actions (B, n) with Gaussian noise (B, n) of deviation `std`."""
+        return torch.add(self.net(x), noise, alpha=std).clamp(-1, 1)
+
+    def descend(self, loss: Tensor, group: Group) -> None:
+        """Take a step of the actor alone down a loss, averaged over the group."""
+        self.adam.flat.gradient.zero_()
+        loss.backward(inputs=self.adam.flat.parameters)  # type: ignore[no-untyped-call]
+        group.mean_(self.adam.flat.gradient)
+        self.adam.step()
+
+    def follow(self) -> None:
+        """Let the target follow by the share tau."""
+        self._target_flat.vector.lerp_(self.adam.flat.vector, self._tau)
