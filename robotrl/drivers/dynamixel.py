@@ -3,6 +3,7 @@
 Source: ROBOTIS e-Manual, "DYNAMIXEL Protocol 2.0". A packet is
 ``FF FF FD 00 | ID | LEN_L LEN_H | INST | params | CRC_L CRC_H`` with LEN = bytes after itself. Inside
 INST..params every ``FF FF FD`` is sent as ``FF FF FD FD`` (byte stuffing), LEN and CRC counted after it.
+Bulk instructions and replies of many servos as arrays are in `dynamixel_group`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 import numpy as np
-from numpy.typing import NDArray
 
+from robotrl.drivers.crc import crc16
+from robotrl.drivers.framing import FrameFinder, Framing
+from robotrl.drivers.registers import Bytes2D
 from robotrl.errors import ProtocolError
-
-Bytes2D = NDArray[np.uint8]
-"""(servos, bytes of a register or block)."""
 
 HEADER = b"\xff\xff\xfd\x00"
 BROADCAST_ID = 0xFE
@@ -43,11 +43,17 @@ class Code(IntEnum):
     PING = 0x01
     READ = 0x02
     WRITE = 0x03
+    REG_WRITE = 0x04
+    ACTION = 0x05
+    FACTORY_RESET = 0x06
     REBOOT = 0x08
+    CLEAR = 0x10
     STATUS = 0x55
     SYNC_READ = 0x82
     SYNC_WRITE = 0x83
     FAST_SYNC_READ = 0x8A
+    BULK_READ = 0x92
+    BULK_WRITE = 0x93
 
 
 class Fault(IntEnum):
@@ -61,6 +67,14 @@ class Fault(IntEnum):
     DATA_LENGTH = 5
     DATA_LIMIT = 6
     ACCESS = 7
+
+
+class Reset(IntEnum):
+    """What a factory reset returns to its initial value."""
+
+    EXCEPT_ID = 0x01
+    EXCEPT_ID_AND_BAUD_RATE = 0x02
+    ALL = 0xFF
 
 
 class ErrorBit(IntFlag):
@@ -108,27 +122,6 @@ class StatusPacket:
 Packet = InstructionPacket | StatusPacket
 
 
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte << 8
-        for _ in range(8):
-            crc = (crc << 1) ^ (0x8005 if crc & 0x8000 else 0)
-        table.append(crc & 0xFFFF)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()
-
-
-def crc16(data: bytes, crc: int = 0) -> int:
-    """Return the CRC-16 (polynomial 0x8005, not reflected) of `data`, continuing from `crc`."""
-    table = _CRC_TABLE
-    for byte in data:
-        crc = ((crc << 8) & 0xFF00) ^ table[(crc >> 8) ^ byte]
-    return crc
-
-
 def stuff(body: bytes) -> bytes:
     """Make INST..params free of the header sequence."""
     return body.replace(b"\xff\xff\xfd", b"\xff\xff\xfd\xfd")
@@ -170,9 +163,42 @@ def write(id_: int, address: int, data: bytes) -> bytes:
     return InstructionPacket(id_, Code.WRITE, address.to_bytes(2, "little") + data).encode()
 
 
+def reg_write(id_: int, address: int, data: bytes) -> bytes:
+    """Let one servo keep a write until `action`."""
+    return InstructionPacket(id_, Code.REG_WRITE, address.to_bytes(2, "little") + data).encode()
+
+
+def action(id_: int = BROADCAST_ID) -> bytes:
+    """Carry out the writes that were kept, on all servos at once unless one is named."""
+    return InstructionPacket(id_, Code.ACTION).encode()
+
+
 def reboot(id_: int) -> bytes:
     """Restart one servo: torque goes off and RAM to its initial values."""
     return InstructionPacket(id_, Code.REBOOT).encode()
+
+
+def clear(id_: int) -> bytes:
+    """Bring Present Position into one turn again, by whole turns; refused while the servo moves."""
+    return InstructionPacket(id_, Code.CLEAR, b"\x01\x44\x58\x4c\x22").encode()
+
+
+def factory_reset(id_: int, reset: Reset, *, erase_settings: bool = False) -> bytes:
+    """Return a servo's EEPROM to what it was ex works.
+
+    Args:
+        id_: the servo.
+        reset: what is lost. With `Reset.ALL` the servo answers as id 1 at 57600 baud afterwards.
+        erase_settings: must be given as True: limits, offsets and gains are gone for good.
+
+    Raises:
+        ProtocolError: without `erase_settings`, or all of all servos, which servos refuse (firmware 42).
+    """
+    if not erase_settings:
+        raise ProtocolError(f"factory reset of servo {id_}: its settings are lost; needs erase_settings=True")
+    if id_ == BROADCAST_ID and reset is Reset.ALL:
+        raise ProtocolError("servos refuse a broadcast factory reset of everything: all would have id 1")
+    return InstructionPacket(id_, Code.FACTORY_RESET, bytes((reset,))).encode()
 
 
 def sync_read(address: int, size: int, ids: Sequence[int], *, fast: bool = False) -> bytes:
@@ -209,6 +235,17 @@ def split_span(params: bytes) -> tuple[int, int, bytes]:
     if len(params) < 4:  # noqa: PLR2004 - address and size
         raise ProtocolError(f"needs address and size, got {len(params)} bytes")
     return int.from_bytes(params[:2], "little"), int.from_bytes(params[2:4], "little"), params[4:]
+
+
+def split_write(params: bytes) -> tuple[int, bytes]:
+    """Return address and data of a write or reg write.
+
+    Raises:
+        ProtocolError: fewer than three bytes.
+    """
+    if len(params) < 3:  # noqa: PLR2004 - an address and at least one byte
+        raise ProtocolError(f"needs address and data, got {len(params)} bytes")
+    return int.from_bytes(params[:2], "little"), params[2:]
 
 
 def fast_header(count: int, size: int) -> bytes:
@@ -265,49 +302,37 @@ def _fast_blocks(frame: bytes, count: int, size: int) -> list[StatusPacket]:
 
 
 class PacketParser:
-    """Turns a stream of bytes into packets, whatever surrounds them.
-
-    Noise, echoes, broken frames and frames inside broken frames are dealt with the same way: a
-    candidate header whose length or CRC is wrong costs one byte, and the search goes on after it.
-    """
+    """Turns a stream of bytes into packets, whatever surrounds them; see `FrameFinder`."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._frames = FrameFinder(FRAMING)
 
     def reset(self) -> None:
         """Forget a started frame, as a servo does when the line has been idle."""
-        self._buffer.clear()
+        self._frames.reset()
 
     def feed(self, data: bytes) -> list[Packet]:
         """Return the packets completed by `data`, in order."""
-        self._buffer += data
-        packets: list[Packet] = []
-        while (frame := self._next_frame()) is not None:
-            packets.append(_packet(frame))
-        return packets
+        return [_packet(frame) for frame in self._frames.feed(data)]
 
-    def _next_frame(self) -> bytes | None:
-        """Cut the next valid frame off the buffer; None when more bytes are needed."""
-        buffer = self._buffer
-        while (start := buffer.find(HEADER)) >= 0:
-            del buffer[:start]
-            if len(buffer) < _PREAMBLE:
-                return None
-            total = _PREAMBLE + int.from_bytes(buffer[5:7], "little")
-            if _plausible(buffer[4], total - _PREAMBLE):
-                if len(buffer) < total:
-                    return None
-                frame = bytes(buffer[:total])
-                if crc16(frame[:-2]) == int.from_bytes(frame[-2:], "little"):
-                    del buffer[:total]
-                    return frame
-            del buffer[0]
-        del buffer[: max(0, len(buffer) - len(HEADER) + 1)]  # may end in the start of a header
-        return None
+    def flush(self) -> list[Packet]:
+        """Return the packets behind one whose announced rest will not come."""
+        return [_packet(frame) for frame in self._frames.flush()]
 
 
-def _plausible(id_: int, length: int) -> bool:
-    return _MIN_LENGTH <= length <= MAX_LENGTH and (id_ <= MAX_ID or id_ == BROADCAST_ID)
+def _measure(buffer: bytes | bytearray) -> int:
+    if len(buffer) < _PREAMBLE:
+        return _PREAMBLE
+    length = buffer[5] | buffer[6] << 8
+    known = buffer[4] <= MAX_ID or buffer[4] == BROADCAST_ID
+    return _PREAMBLE + length if known and _MIN_LENGTH <= length <= MAX_LENGTH else 0
+
+
+def _intact(frame: bytes) -> bool:
+    return crc16(frame[:-2]) == int.from_bytes(frame[-2:], "little")
+
+
+FRAMING = Framing(HEADER, _measure, _intact)
 
 
 def _packet(frame: bytes) -> Packet:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers.dynamixel import Fault, StatusPacket
 from robotrl.drivers.port import Port
-from robotrl.drivers.xseries import Register
+from robotrl.drivers.registers import Register
+from robotrl.drivers.replies import Replies
 from robotrl.errors import DeviceError
 from robotrl.spec.robot import BusSpec
 
@@ -29,25 +29,6 @@ _PATIENCE_S = 0.05
 """Waits for an answer outside the control loop; writes to EEPROM take their time."""
 _ATTEMPTS = 3
 """Of pings, writes and patient reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replies:
-    """What a sync read brought, in the order of the bus's ids.
-
-    Attributes:
-        data: (n, size) bytes; rows that are not `fresh` hold zeros.
-        error: (n,) error byte of each status.
-        fresh: (n,) whether the servo answered.
-    """
-
-    data: dxl.Bytes2D
-    error: NDArray[np.uint8]
-    fresh: NDArray[np.bool_]
-
-    def values(self, register: Register) -> Ints:
-        """Return (n,) values of a read of exactly this register."""
-        return self.data.view(register.dtype)[:, 0].astype(np.int64)
 
 
 class DynamixelBus:
@@ -159,13 +140,9 @@ class DynamixelBus:
         answers.look()
 
     def _replies(self, packets: list[StatusPacket], size: int) -> Replies:
-        n = len(self.ids)
-        replies = Replies(np.zeros((n, size), np.uint8), np.zeros(n, np.uint8), np.zeros(n, np.bool_))
+        replies = Replies.none_of(len(self.ids), size)
         for packet in packets:
-            row = self._row[packet.id]
-            replies.data[row] = np.frombuffer(packet.params, np.uint8)[:size]
-            replies.error[row] = packet.error
-            replies.fresh[row] = True
+            replies.put(self._row[packet.id], packet.error, packet.params[:size])
         return replies
 
     def _ask_one(self, request: bytes, id_: int, size: int) -> StatusPacket | None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel_bus import DynamixelBus, Ints
-from robotrl.drivers.xseries import HardwareError, Register
+from robotrl.drivers.registers import Register
+from robotrl.drivers.xseries import HardwareError
 from robotrl.errors import DeviceError
 from robotrl.spec.robot import JointSpec, RobotSpec
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from robotrl.drivers.framing import FrameFinder, Framing
 from robotrl.drivers.port import Port, SerialPort
 from robotrl.errors import PortError
 from robotrl.spec.robot import ImuSpec
@@ -88,26 +89,25 @@ def encode(kind: Kind, values: Sequence[float] | Floats) -> bytes:
 
 
 class FrameParser:
-    """Turns a stream of bytes into frames; a candidate with a wrong sum costs one byte."""
+    """Turns a stream of bytes into frames; see `FrameFinder`."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._frames = FrameFinder(FRAMING)
 
     def feed(self, data: bytes) -> list[tuple[int, tuple[int, ...]]]:
         """Return (kind, four counts) of the frames completed by `data`, in order."""
-        buffer = self._buffer
-        buffer += data
-        frames = []
-        while (start := buffer.find(_START)) >= 0 and len(buffer) - start >= FRAME_SIZE:
-            del buffer[:start]
-            if buffer[1] in _KINDS and sum(buffer[:10]) & 0xFF == buffer[10]:
-                frames.append((buffer[1], struct.unpack("<4h", buffer[2:10])))
-                del buffer[:FRAME_SIZE]
-            else:
-                del buffer[0]
-        if start < 0:
-            buffer.clear()
-        return frames
+        return [(frame[1], struct.unpack("<4h", frame[2:10])) for frame in self._frames.feed(data)]
+
+
+def _measure(buffer: bytes | bytearray) -> int:
+    return 0 if len(buffer) > 1 and buffer[1] not in _KINDS else FRAME_SIZE
+
+
+def _intact(frame: bytes) -> bool:
+    return sum(frame[:10]) & 0xFF == frame[10]
+
+
+FRAMING = Framing(bytes((_START,)), _measure, _intact)
 
 
 def command(register: Register, value: int) -> bytes:

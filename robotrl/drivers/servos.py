@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import ErrorBit
-from robotrl.drivers.dynamixel_bus import DynamixelBus, Ints, Replies
+from robotrl.drivers.dynamixel_bus import DynamixelBus, Ints
 from robotrl.drivers.handshake import Handshake, position_limits
 from robotrl.drivers.port import Port
+from robotrl.drivers.registers import Register
+from robotrl.drivers.replies import Replies
 from robotrl.errors import DeviceError
 from robotrl.spec.robot import JointSpec, RobotSpec
 from robotrl.spec.state import Floats
@@ -215,7 +217,7 @@ class ServoGroup:
         self._bus.sync_write(x.TORQUE_ENABLE, np.ones_like(self._p_gain))
         return True
 
-    def _holds(self, register: x.Register, law: Callable[[Ints], NDArray[np.bool_]]) -> bool:
+    def _holds(self, register: Register, law: Callable[[Ints], NDArray[np.bool_]]) -> bool:
         """Whether every servo answers and its register obeys the law."""
         replies = self._bus.read_register(register)
         return bool((replies.fresh & law(replies.values(register))).all())

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Fault
+from robotrl.drivers.registers import Access, Area, Register
 
 Ints = NDArray[np.int64]
 
@@ -57,7 +58,7 @@ class ControlTables:
     def restart(self, servo: int) -> None:
         """Give one servo's RAM registers their initial values; EEPROM stays."""
         for register in x.REGISTERS.values():
-            if register.area is x.Area.RAM:
+            if register.area is Area.RAM:
                 self.values[register.address][servo] = register.initial
         self.values[x.GOAL_PWM.address][servo] = self.values[x.PWM_LIMIT.address][servo]
 
@@ -96,7 +97,7 @@ class ControlTables:
             self.values[register.address][servo] = value
         return Fault.NONE
 
-    def _split(self, address: int, data: bytes) -> Sequence[tuple[x.Register, int]] | Fault:
+    def _split(self, address: int, data: bytes) -> Sequence[tuple[Register, int]] | Fault:
         if not data:
             return Fault.DATA_LENGTH
         entries = []
@@ -110,34 +111,34 @@ class ControlTables:
             data, address = data[register.size :], register.end
         return entries
 
-    def _refusal(self, servo: int, register: x.Register, value: int) -> Fault:
+    def _refusal(self, servo: int, register: Register, value: int) -> Fault:
         """Why this value must not be written; in the manual's order of access, range, limit."""
-        locked = register.area is x.Area.EEPROM and self.of(x.TORQUE_ENABLE, servo)
+        locked = register.area is Area.EEPROM and self.of(x.TORQUE_ENABLE, servo)
         out_of_range = not register.minimum <= value <= register.maximum
         frozen = register.address in FIXED and value != self.of(register, servo)
         beyond_limit = register in GOALS and not self._within_limits(servo, register, value)
         reasons = (
-            (register.access is x.Access.R or locked, Fault.ACCESS),
+            (register.access is Access.R or locked, Fault.ACCESS),
             (out_of_range or frozen or self._held_by_watchdog(servo, register, value), Fault.DATA_RANGE),
             (beyond_limit, Fault.DATA_LIMIT),
             (register is x.TORQUE_ENABLE and value == 1 and self.shut_down(servo), Fault.RESULT_FAIL),
         )
         return next((fault for applies, fault in reasons if applies), Fault.NONE)
 
-    def _held_by_watchdog(self, servo: int, register: x.Register, value: int) -> bool:
+    def _held_by_watchdog(self, servo: int, register: Register, value: int) -> bool:
         """After a trip the goals are read-only and Bus Watchdog itself takes nothing but 0."""
         if self.of(x.BUS_WATCHDOG, servo) != x.WATCHDOG_TRIPPED:
             return False
         return register in GOALS or (register is x.BUS_WATCHDOG and value != 0)
 
-    def _within_limits(self, servo: int, goal: x.Register, value: int) -> bool:
+    def _within_limits(self, servo: int, goal: Register, value: int) -> bool:
         if goal is x.GOAL_POSITION:
             low, high = self.of(x.MIN_POSITION_LIMIT, servo), self.of(x.MAX_POSITION_LIMIT, servo)
             return low <= value <= high
         limit = x.PWM_LIMIT if goal is x.GOAL_PWM else x.VELOCITY_LIMIT
         return abs(value) <= self.of(limit, servo)
 
-    def of(self, register: x.Register, servo: int) -> int:
+    def of(self, register: Register, servo: int) -> int:
         """Return one servo's value of a register."""
         return int(self.values[register.address][servo])
 

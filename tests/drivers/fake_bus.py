@@ -16,7 +16,7 @@ from robotrl.drivers.dynamixel import (
     split_span,
 )
 from robotrl.drivers.imu import Kind, encode
-from robotrl.drivers.xseries import Access, Area, Register
+from robotrl.drivers.registers import Access, Area, Register
 from robotrl.errors import PortError
 
 Damage = Callable[[bytes], bytes]

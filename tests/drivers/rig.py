@@ -8,6 +8,7 @@ import numpy as np
 
 from robotrl.drivers import xseries as x
 from robotrl.drivers.body import SerialBody
+from robotrl.drivers.registers import Register
 from robotrl.errors import PortError
 from robotrl.spec.robot import RobotSpec, load_robot
 from robotrl.spec.shipped import find_shipped
@@ -38,7 +39,7 @@ class Rig:
         self.opened.append((path, baud_bd))
         return self.bus if path == "servo port" else self.imu
 
-    def servos(self, register: x.Register) -> list[int]:
+    def servos(self, register: Register) -> list[int]:
         """One register of every servo, in spec order."""
         return [self.bus.servos[id_][register] for id_ in IDS]
 

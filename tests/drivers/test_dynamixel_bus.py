@@ -11,7 +11,8 @@ import pytest
 
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Code, split_span
-from robotrl.drivers.dynamixel_bus import DynamixelBus, Replies
+from robotrl.drivers.dynamixel_bus import DynamixelBus
+from robotrl.drivers.replies import Replies
 from robotrl.errors import DeviceError, PortError
 from robotrl.spec.robot import BusSpec
 from tests.drivers.fake_bus import FakeBus

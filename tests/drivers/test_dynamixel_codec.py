@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robotrl.drivers import dynamixel as dxl
+from robotrl.drivers.crc import crc16
 from robotrl.drivers.dynamixel import (
     Code,
     InstructionPacket,
@@ -156,7 +157,7 @@ def test_a_fast_reply_is_one_frame_whose_blocks_have_running_crcs() -> None:
     assert frame[:8] == bytes.fromhex("FF FF FD 00 FE 19 00 55")
     assert len(frame) == 8 + 3 * (4 + 4)
     for end in (16, 24, 32):
-        assert dxl.crc16(frame[: end - 2]) == int.from_bytes(frame[end - 2 : end], "little")
+        assert crc16(frame[: end - 2]) == int.from_bytes(frame[end - 2 : end], "little")
     assert decode_fast_reply(frame, 3, 4) == REPLIES
 
 

@@ -9,39 +9,13 @@ import numpy as np
 import pytest
 
 from robotrl.drivers import dynamixel as dxl
-from robotrl.drivers.dynamixel import StatusPacket, encode_fast_reply
+from robotrl.drivers import dynamixel_group as group
+from robotrl.drivers.crc import crc16
+from robotrl.drivers.dynamixel import Reset, StatusPacket, encode_fast_reply
+from robotrl.drivers.dynamixel_group import Span, Write
+from tests.drivers.sdk_port import RecordingPort
 
 sdk: Any = import_module("dynamixel_sdk")  # untyped
-
-
-class RecordingPort:
-    """As much of the SDK's PortHandler as its packet handler calls."""
-
-    is_using = False
-
-    def __init__(self, reply: bytes = b"") -> None:
-        self.sent = b""
-        self._reply = reply
-
-    def clearPort(self) -> None:  # noqa: N802
-        """Nothing is pending."""
-
-    def writePort(self, packet: list[int]) -> int:  # noqa: N802
-        """Keep the bytes."""
-        self.sent += bytes(packet)
-        return len(packet)
-
-    def readPort(self, length: int) -> bytes:  # noqa: N802
-        """Hand out the prepared reply."""
-        data, self._reply = self._reply[:length], self._reply[length:]
-        return data
-
-    def setPacketTimeout(self, length: int) -> None:  # noqa: N802
-        """Time stands still."""
-
-    def isPacketTimeout(self) -> bool:  # noqa: N802
-        """Only when there is nothing more to read."""
-        return not self._reply
 
 
 def handler() -> Any:
@@ -73,6 +47,56 @@ def test_ping_and_reboot_are_the_same_bytes() -> None:
     handler().ping(port, 11)
     handler().reboot(port, 11)
     assert port.sent == dxl.ping(11) + dxl.reboot(11)
+
+
+def test_every_other_instruction_is_the_same_bytes() -> None:
+    port = RecordingPort()
+    data = bytes.fromhex("C8 00 FF FD")
+    handler().regWriteTxOnly(port, 3, 104, 4, list(data))
+    handler().action(port, 3)
+    handler().action(port, 254)
+    handler().clearMultiTurn(port, 3)
+    handler().factoryReset(port, 3, 0x02)
+    assert port.sent == dxl.reg_write(3, 104, data) + dxl.action(3) + dxl.action() + dxl.clear(
+        3
+    ) + dxl.factory_reset(3, Reset.EXCEPT_ID_AND_BAUD_RATE, erase_settings=True)
+
+
+def test_bulk_reads_are_the_same_bytes() -> None:
+    port = RecordingPort()
+    asked = sdk.GroupBulkRead(port, handler())
+    spans = [Span(7, 144, 2), Span(2, 146, 1), Span(250, 126, 21)]
+    for span in spans:
+        asked.addParam(span.id, span.address, span.size)
+    asked.txPacket()
+    assert port.sent == group.bulk_read(spans)
+
+
+def test_bulk_writes_are_the_same_bytes() -> None:
+    port = RecordingPort()
+    written = sdk.GroupBulkWrite(port, handler())
+    writes = [Write(1, 32, b"\xa0\x00"), Write(2, 31, b"\x50"), Write(9, 116, b"\xff\xfd\xff\x00")]
+    for write in writes:
+        written.addParam(write.id, write.address, len(write.data), list(write.data))
+    written.txPacket()
+    assert port.sent == group.bulk_write(writes)
+
+
+def test_the_sdk_reads_our_answers_to_a_sync_read() -> None:
+    replies = [StatusPacket(id_, 0, bytes([id_, 0, 0, 0x80])) for id_ in (4, 2, 9)]
+    answer = b"".join(reply.encode() for reply in replies)
+    asked = sdk.GroupSyncRead(RecordingPort(answer), handler(), 132, 4)
+    for reply in replies:
+        asked.addParam(reply.id)
+    assert asked.rxPacket() == 0
+    ours = group.decode_sync_reply(answer, (4, 2, 9), 4)
+    for row, reply in enumerate(replies):
+        assert asked.getData(reply.id, 132, 4) == int.from_bytes(ours.data[row].tobytes(), "little")
+
+
+@pytest.mark.parametrize("data", [bytes(range(40)), b"\xff" * 9, b"\x00", bytes.fromhex("80 05 FF FE")])
+def test_the_crc_is_the_same(data: bytes) -> None:
+    assert crc16(data) == handler().updateCRC(0, data, len(data))
 
 
 @pytest.mark.parametrize("fast", [False, True])

@@ -9,6 +9,7 @@ import pytest
 from robotrl.drivers import xseries as x
 from robotrl.drivers.body import SerialBody
 from robotrl.drivers.handshake import configuration
+from robotrl.drivers.registers import Area
 from robotrl.errors import BadInputError, DeviceError, PortError
 from tests.drivers.rig import NAMES, ROBOT, Rig
 
@@ -41,7 +42,7 @@ def test_a_servo_that_holds_the_configuration_is_not_written_again(rig: Rig) -> 
     rig.body.close()
     rig.bus.sent.clear()
     rig.body.open()
-    eeprom = {r.name for r in x.REGISTERS.values() if r.area is x.Area.EEPROM}
+    eeprom = {r.name for r in x.REGISTERS.values() if r.area is Area.EEPROM}
     assert not eeprom & {name for name in rig.bus.writes() if not name.startswith("?")}
     assert all(packet.code != 0x03 for packet in rig.bus.sent)
 

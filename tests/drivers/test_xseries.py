@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from robotrl.drivers import xseries as x
-from robotrl.drivers.xseries import Access, Area, Register
+from robotrl.drivers.registers import Access, Area, Register
 
 REGISTERS = list(x.REGISTERS.values())
 

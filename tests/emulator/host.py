@@ -8,7 +8,7 @@ import numpy as np
 
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers.dynamixel import PacketParser, StatusPacket
-from robotrl.drivers.xseries import Register
+from robotrl.drivers.registers import Register
 from robotrl.emulator.plant import STEP_S
 from robotrl.emulator.servos import ServoBus
 from robotrl.spec.robot import RobotSpec, load_robot

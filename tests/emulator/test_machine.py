@@ -8,6 +8,7 @@ import pytest
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import imu as imu_codec
 from robotrl.drivers import xseries as x
+from robotrl.drivers.registers import Register
 from robotrl.emulator.faults import Cut, FaultScript, Noise, Push, Silence
 from robotrl.emulator.machine import Delivery, Machine
 from robotrl.emulator.servos import FAST_TURNAROUND_S
@@ -36,7 +37,7 @@ def goals(counts: np.ndarray) -> bytes:
     return dxl.sync_write(x.GOAL_POSITION.address, IDS, data)
 
 
-def broadcast(register: x.Register, value: int) -> bytes:
+def broadcast(register: Register, value: int) -> bytes:
     return dxl.write(dxl.BROADCAST_ID, register.address, register.encode(value))
 
 

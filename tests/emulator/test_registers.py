@@ -7,7 +7,7 @@ import pytest
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Fault
-from robotrl.drivers.xseries import Access, Area, Register
+from robotrl.drivers.registers import Access, Area, Register
 from robotrl.emulator.control_table import FIXED
 from tests.emulator.host import Host
 

@@ -7,6 +7,7 @@ import pytest
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Fault
+from robotrl.drivers.registers import Register
 from tests.emulator.host import Host
 
 ID = 31
@@ -76,7 +77,7 @@ def test_it_counts_only_while_torque_is_on(armed: Host) -> None:
 @pytest.mark.parametrize(
     ("goal", "value"), [(x.GOAL_PWM, 100), (x.GOAL_VELOCITY, 10), (x.GOAL_POSITION, 2100)]
 )
-def test_goals_are_read_only_after_a_trip(armed: Host, goal: x.Register, value: int) -> None:
+def test_goals_are_read_only_after_a_trip(armed: Host, goal: Register, value: int) -> None:
     armed.live(0.2)
     before = armed.read(ID, goal)
     assert armed.write(ID, goal, value) == Fault.DATA_RANGE
