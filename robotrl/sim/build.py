@@ -34,7 +34,9 @@ class WorldsParams:
     worlds: Annotated[int, Between(1)]
     """Over all processes together."""
     processes: Annotated[int, Between(1, 256)]
-    """Each steps its share of the worlds on one thread and averages gradients with the others."""
+    """Each steps its share of the worlds on `threads` threads and averages gradients with the others."""
+    threads: Annotated[int, Between(1, 256)] = 1
+    """Of the physics in each process; results do not depend on it."""
     backend: Literal["native", "warp"] = "native"
     """CPU threads, or MuJoCo Warp."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -46,7 +48,8 @@ class WorldsParams:
         """Refuse what cannot go together.
 
         Raises:
-            ConfigError: native worlds on a GPU, warp in several processes, or fewer worlds than processes.
+            ConfigError: native worlds on a GPU, warp in several processes or threads, or fewer worlds
+                than processes.
         """
         if self.backend == "native" and self.device != "cpu":
             raise ConfigError(
@@ -55,6 +58,10 @@ class WorldsParams:
         if self.backend == "warp" and self.processes > 1:
             raise ConfigError(
                 "warp runs in one process", file=file, key="sim.processes", value=self.processes, allowed="1"
+            )
+        if self.backend == "warp" and self.threads > 1:
+            raise ConfigError(
+                "warp has no threads", file=file, key="sim.threads", value=self.threads, allowed="1"
             )
         if self.worlds < self.processes:
             allowed = f"1 to {self.worlds}, the number of worlds"

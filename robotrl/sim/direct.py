@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
@@ -11,11 +10,10 @@ import torch
 from torch import Tensor
 
 from robotrl.errors import SimulationError
+from robotrl.sim.episodic import EpisodicEnv
 from robotrl.sim.exact import add_contact_forces, has_contact_forces
 from robotrl.sim.native import NativeWorlds
 from robotrl.sim.quarantine import Quarantine
-from robotrl.sim.saving import State, Stateful, joined, part_of, put_back
-from robotrl.sim.statistics import Statistics
 from robotrl.sim.worlds import Worlds
 from robotrl.tasks.direct import DirectTask, ModelFacts
 
@@ -62,19 +60,10 @@ def native_worlds(
     return NativeWorlds(_compiled(spec), num, threads, dtype)
 
 
-class DirectEnv:
-    """B worlds that always run: a world whose episode ends starts the next one in the same step.
+class DirectEnv(EpisodicEnv):
+    """B worlds of a direct task; everything has the worlds' dtype and device.
 
-    Everything has the worlds' dtype and device; a seed fixes all randomness.
-
-    Attributes:
-        num: worlds.
-        observation: (B, obs), what the next action is computed from.
-        privileged: (B, 0), there is nothing that only the critic sees.
-        terms: names of the reward's terms.
-        action_size: controls of the model.
-        action_low: (nu,) smallest control; smaller actions act like it, but cost as they are.
-        action_high: (nu,) largest control.
+    Actions beyond the box (`action_low`, `action_high`) act like its ends, but cost as they are.
     """
 
     def __init__(
@@ -92,36 +81,24 @@ class DirectEnv:
             SimulationError: the task reads contact forces, which these worlds would not have.
         """
         _check_contact_forces(task, worlds)
-        self.task, self.worlds, self.num = task, worlds, worlds.num
-        self.period_s = task.frame_skip * worlds.model.opt.timestep
-        self._quarantine = quarantine or Quarantine(None)
-        self._generator = torch.Generator(worlds.device).manual_seed(seed)
+        super().__init__(worlds, worlds.dtype, seed, task.frame_skip, task.episode_steps, quarantine)
+        self.task = task
         with torch.device(worlds.device):
             self._rules = task.rules(_facts(worlds))
             limits = torch.tensor(worlds.model.actuator_ctrlrange, dtype=worlds.dtype)
-            self._steps = torch.zeros(self.num, dtype=torch.int32)
-            self._everything = torch.arange(self.num)
         self.action_low, self.action_high = limits.unbind(-1)
         self.action_size = len(limits)
         self.terms = self._rules.terms
-        self.privileged = worlds.qpos.new_zeros((self.num, 0))
-        self._return = worlds.qpos.new_zeros(self.num)
         # Backends keep a derived field up to date from its first reading on, so all are read now.
         self._rules.score(worlds, self._rules.mark(worlds), worlds.qpos.new_zeros((self.num, len(limits))))
         self.observation = self._rules.observe(worlds)
         self._nothing_ended = self._final(self._everything[:0])
         self.restart()
 
-    def restart(self) -> None:
-        """Start every world anew and forget the statistics."""
-        self._statistics = self._no_statistics()
-        self._begin(self._everything)
-
     def place(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Start new episodes of the worlds `ids` (k,) in given states (k, nq) and (k, nv)."""
         self.worlds.reset(ids, qpos, qvel)
-        self._steps[ids] = 0
-        self._return[ids] = 0.0
+        self._forget(ids)
         observation = self.observation.clone()  # the caller may still hold the last one
         observation[ids] = self._rules.first(self.worlds)[ids]
         self.observation = observation
@@ -137,66 +114,22 @@ class DirectEnv:
         broken = worlds.broken()
         terms = torch.stack(parts).masked_fill(broken, 0.0)
         reward, terminated = terms.sum(0), terminated | broken
-        self._steps += 1
-        self._return += reward
-        self._statistics.add_step(terms, reward)
-        truncated = (self._steps >= self.task.episode_steps) & ~terminated
+        self._add_step(terms, reward)
+        truncated = self._timed_out() & ~terminated
         last, self.observation = self.observation, rules.observe(worlds)
         ended = (terminated | truncated).nonzero()[:, 0]
         if not len(ended):
             return DirectTransition(terms, reward, terminated, truncated, *self._nothing_ended)
         if (failed := broken.nonzero()[:, 0]).numel():
             self.observation[failed] = last[failed]
-            self._quarantine.keep(worlds, failed, qpos, qvel, targets)
-            self._statistics.add_broken(len(failed))
+            self._set_aside(failed, qpos, qvel, targets)
         final = self._final(ended)
-        self._statistics.add_episodes(
-            self._steps[ended] * self.period_s, self._return[ended], terminated[ended]
-        )
+        self._end(ended, terminated[ended])
         self._begin(ended)
         return DirectTransition(terms, reward, terminated, truncated, *final)
 
-    def take_statistics(self) -> dict[str, float]:
-        """Means since the last call: reward terms, episode length and return, failures; then forget."""
-        figures = self._statistics.figures()
-        self._statistics = self._no_statistics()
-        return figures
-
-    def state(self) -> State:
-        """Everything that decides how the worlds go on (`robotrl.sim.saving`); empty if they cannot tell."""
-        if not isinstance(self.worlds, Stateful):
-            return {}
-        own = {
-            "generator": self._generator.get_state(),
-            "steps": self._steps,
-            "return": self._return,
-            "observation": self.observation,
-        }
-        return joined(own=own, worlds=self.worlds.state(), statistics=self._statistics.state())
-
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned; from an empty one the worlds start anew.
-
-        Raises:
-            CheckpointError: it is the state of another environment.
-        """
-        if tensors and isinstance(self.worlds, Stateful):
-            self.worlds.load_state(part_of(tensors, "worlds"))
-            self._statistics.load_state(part_of(tensors, "statistics"))
-            self.observation = self.observation.clone()  # the caller may still hold the last one
-            own = part_of(self.state(), "own")
-            put_back(own, part_of(tensors, "own"))
-            self._generator.set_state(own["generator"])
-
     def _begin(self, ids: Tensor) -> None:
         self.place(ids, *self._rules.start(len(ids), self._generator))
-
-    def _final(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What a transition tells of worlds whose episodes end: its last five values."""
-        return ids, self.observation[ids], self.privileged[ids], self._return[ids], self._steps[ids]
-
-    def _no_statistics(self) -> Statistics:
-        return Statistics(self._return.new_ones(len(self.terms)), self.terms)
 
 
 def _spec(task: DirectTask) -> mujoco.MjSpec:

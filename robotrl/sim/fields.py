@@ -1,4 +1,4 @@
-"""Model fields by name, `opt.<name>` for those of `MjOption`."""
+"""Model fields by name, `opt.<name>` for those of `MjOption`, and where bodies moved from outside begin."""
 
 from __future__ import annotations
 
@@ -30,3 +30,10 @@ def with_values(model: mujoco.MjModel, values: Mapping[str, np.ndarray]) -> mujo
         else:
             setattr(record, attribute, mixed.item())
     return model
+
+
+def place_mocap(model: mujoco.MjModel, pos: np.ndarray, quat: np.ndarray) -> None:
+    """Let bodies that are moved from outside begin at (nmocap, 3) m and (nmocap, 4) wxyz."""
+    bodies = np.flatnonzero(model.body_mocapid >= 0)
+    model.body_pos[bodies] = pos[model.body_mocapid[bodies]]
+    model.body_quat[bodies] = quat[model.body_mocapid[bodies]]

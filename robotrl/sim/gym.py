@@ -1,6 +1,7 @@
 """Gymnasium both ways: our environments as its `VectorEnv`, and any of its environments for our learners.
 
-Importing this module registers `robotrl/Quad12Velocity-v0` and every classic task (`robotrl/Ant-v5`).
+Importing this module registers `robotrl/Quad12Velocity-v0`, every classic task (`robotrl/Ant-v5`) and every
+goal task (`robotrl/FetchPush-v4`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from robotrl.sim.saving import State
 from robotrl.sim.statistics import Statistics
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.classic import CLASSIC, classic_task
+from robotrl.tasks.robotics import ROBOTICS
 
 Array = NDArray[Any]
 Returned = tuple[Array, Array, Array, Array, dict[str, Any]]
@@ -199,7 +201,7 @@ def velocity_envs(num_envs: int, config: str = "quad12_walk_ppo", threads: int |
     return BatchedEnv(
         num_envs,
         Recipe(
-            build=lambda seed: scene.env(num_envs, seed, threads or _cores()),
+            build=lambda seed: scene.env(num_envs, seed, threads or usable_cores()),
             restart=lambda env: env.restart(spread_ages=False),
             action=lambda _: _joint_box(scene),
         ),
@@ -221,7 +223,9 @@ def classic_envs(num_envs: int, task: str, threads: int | None = None, **options
     wanted = classic_task(task, **options)
 
     def build(seed: int) -> DirectEnv:
-        return DirectEnv(wanted, native_worlds(wanted, num_envs, threads or _cores(), torch.float64), seed)
+        return DirectEnv(
+            wanted, native_worlds(wanted, num_envs, threads or usable_cores(), torch.float64), seed
+        )
 
     def action(env: DirectEnv) -> Box:
         return Box(_array(env.action_low.float()), _array(env.action_high.float()), dtype=np.float32)
@@ -251,7 +255,7 @@ def _array(tensor: Tensor) -> Array:
     return tensor.cpu().numpy().copy()
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -263,12 +267,11 @@ def _register() -> None:
         entry_point=f"{here}:velocity_env",
         vector_entry_point=f"{here}:velocity_envs",
     )
-    for task in CLASSIC:
+    makers = dict.fromkeys(CLASSIC, f"{here}:classic_env")
+    makers |= dict.fromkeys(ROBOTICS, "robotrl.sim.goal_gym:goal_env")
+    for task, maker in makers.items():
         gymnasium.register(
-            f"robotrl/{task}",
-            entry_point=f"{here}:classic_env",
-            vector_entry_point=f"{here}:classic_envs",
-            kwargs={"task": task},
+            f"robotrl/{task}", entry_point=maker, vector_entry_point=f"{maker}s", kwargs={"task": task}
         )
 
 

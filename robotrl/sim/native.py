@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robotrl.errors import SimulationError
+from robotrl.sim.fields import place_mocap
 from robotrl.sim.memory import require_memory
 from robotrl.sim.saving import State, joined, part_of, put_back
 from robotrl.sim.sensors import SensorColumns
@@ -65,7 +66,8 @@ class NativeWorlds:
         self._snapshots: dict[str, Tensor] = {}
         self._fields: dict[str, Tensor] = {}
         self._columns = SensorColumns(self.model, self.device)
-        for name in ("ctrl", "qpos", "qvel", "actuator_force", "sensordata"):
+        mocap = ("mocap_pos", "mocap_quat") if self.model.nmocap else ()
+        for name in ("ctrl", "qpos", "qvel", "actuator_force", "sensordata", *mocap):
             self._bind(name)
         self._ctrl = self._bound["ctrl"]
         self._qpos, self._qvel = self._bound["qpos"].numpy(), self._bound["qvel"].numpy()
@@ -143,6 +145,23 @@ class NativeWorlds:
         self._qvel[ids.numpy()] = qvel.numpy()
         self._snapshots.pop("qvel", None)
 
+    def set_mocap(self, pos: Tensor, quat: Tensor) -> None:
+        """Move the bodies that are moved from outside to (B, nmocap, 3) m and (B, nmocap, 4) wxyz."""
+        self._bound["mocap_pos"].copy_(pos)
+        self._bound["mocap_quat"].copy_(quat)
+
+    def set_positions(self, columns: Tensor, qpos: Tensor) -> None:
+        """Overwrite the positions (B, k) at addresses (k,), and derive anew what depends on them."""
+        if self._running is None:
+            self._qpos[:, columns.numpy()] = qpos.numpy()
+        else:
+            self._qpos[self._running[:, None], columns.numpy()] = qpos.numpy()[self._running]
+        self._snapshots.clear()
+        try:
+            self._batch.forward(self._running, stage=mujoco.mjtStage.mjSTAGE_VEL)
+        except mujoco.batch.SimulationError:
+            self._judge()
+
     def field(self, name: str) -> Tensor:
         """Live per-world values (B, ...) of a model field; writes take effect at the next step.
 
@@ -170,8 +189,11 @@ class NativeWorlds:
         return self._broken.clone()
 
     def world_model(self, world: int) -> mujoco.MjModel:
-        """Return one world's own model, its per-world fields filled in."""
-        return self._batch.get_model(world)
+        """Return one world's own model, its per-world fields and moved bodies filled in."""
+        model = self._batch.get_model(world)
+        if self.model.nmocap:
+            place_mocap(model, *(self._bound[name][world].numpy() for name in ("mocap_pos", "mocap_quat")))
+        return model
 
     def take_metrics(self) -> dict[str, float]:
         """Count warnings since the last call: of lost contacts or constraints, of singular inertias."""

@@ -13,10 +13,10 @@ from robotrl.sim.saving import State, put_back
 class Statistics:
     """Means of reward terms, episode lengths and returns since it was made."""
 
-    def __init__(self, weights: Tensor, names: tuple[str, ...]) -> None:
-        self._weights, self._names = weights, names
+    def __init__(self, weights: Tensor, names: tuple[str, ...], outcomes: tuple[str, ...] = ()) -> None:
+        self._weights, self._names, self._outcomes = weights, names, outcomes
         self._terms, self._reward = torch.zeros_like(weights), weights.new_zeros(())
-        self._sums = weights.new_zeros(3)
+        self._sums = weights.new_zeros(3 + len(outcomes))
         self._steps = self._episodes = self._broken = 0
 
     def add_step(self, values: Tensor, reward: Tensor) -> None:
@@ -25,9 +25,10 @@ class Statistics:
         self._reward += reward.mean()
         self._steps += 1
 
-    def add_episodes(self, length_s: Tensor, returns: Tensor, failed: Tensor) -> None:
-        """Add finished episodes, each (k,)."""
-        self._sums += torch.stack((length_s, returns, failed.to(returns.dtype))).sum(1)
+    def add_episodes(self, length_s: Tensor, returns: Tensor, failed: Tensor, *outcomes: Tensor) -> None:
+        """Add finished episodes, each (k,), with the outcomes that were named."""
+        figures = (length_s, returns, failed, *outcomes)
+        self._sums += torch.stack([figure.to(returns.dtype) for figure in figures]).sum(1)
         self._episodes += len(length_s)
 
     def add_broken(self, count: int) -> None:
@@ -53,8 +54,10 @@ class Statistics:
         result["step_reward"] = float(self._reward) / steps
         result["broken_worlds"] = float(self._broken)
         if episodes:
-            length_s, returns, failed = (self._sums / episodes).tolist()
+            length_s, returns, failed, *outcomes = (self._sums / episodes).tolist()
+            result["episodes"] = float(episodes)
             result["episode_length_s"] = length_s
             result["episode_return"] = returns
             result["failed_share"] = failed
+            result |= dict(zip(self._outcomes, outcomes, strict=True))
         return result

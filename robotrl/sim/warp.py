@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robotrl.errors import SimulationError
-from robotrl.sim.fields import owner, with_values
+from robotrl.sim.fields import owner, place_mocap, with_values
 from robotrl.sim.sensors import SensorColumns
 from robotrl.sim.sizes import check_memory, probe_sizes
 
@@ -188,6 +188,18 @@ class WarpWorlds:
         self._views["qvel"][ids] = qvel
         self._snapshots.pop("qvel", None)
 
+    def set_mocap(self, pos: Tensor, quat: Tensor) -> None:
+        """Move the bodies that are moved from outside to (B, nmocap, 3) m and (B, nmocap, 4) wxyz."""
+        for view, value in zip(self._mocap, (pos, quat), strict=True):
+            view.copy_(value)
+
+    def set_positions(self, columns: Tensor, qpos: Tensor) -> None:
+        """Overwrite the positions (B, k) at addresses (k,), and derive anew what depends on them."""
+        view = self._views["qpos"]
+        view[:, columns] = torch.where(self.broken()[:, None], view[:, columns], qpos)
+        self._run("derive", self._derive)
+        self._snapshots.clear()
+
     def field(self, name: str) -> Tensor:
         """Live per-world values (B, ...) of a model field; writes take effect at the next step.
 
@@ -214,9 +226,12 @@ class WarpWorlds:
         return ~fine
 
     def world_model(self, world: int) -> mujoco.MjModel:
-        """Return one world's own model, its per-world fields filled in."""
+        """Return one world's own model, its per-world fields and moved bodies filled in."""
         values = {name: field[world].cpu().numpy() for name, field in self._fields.items()}
-        return with_values(self.model, values)
+        model = with_values(self.model, values)
+        if self.model.nmocap:
+            place_mocap(model, *(view[world].cpu().numpy() for view in self._mocap))
+        return model
 
     def bytes_per_world(self) -> int:
         """Estimate the device memory of one world before any model field is its own."""
@@ -236,8 +251,13 @@ class WarpWorlds:
 
     def _substeps(self, goals: wp.array) -> None:
         for row in range(goals.shape[0]):
-            wp.copy(self._all.data.ctrl, goals[row])
+            if self.model.nu:  # Warp has no empty slices
+                wp.copy(self._all.data.ctrl, goals[row])
             mjw.step(self._all.model, self._all.data)
+
+    def _derive(self) -> None:
+        mjw.fwd_position(self._all.model, self._all.data)
+        mjw.fwd_velocity(self._all.model, self._all.data)
 
     def _begin_chosen(self) -> None:
         """Reset the chosen worlds, and derive their values in `few`."""
@@ -307,6 +327,7 @@ class WarpWorlds:
         self._seen_array, self._seen = _shared((self.num,), wp.int32)
         self._mask_array, self._everyone = wp.zeros(self.num, dtype=bool), wp.ones(few, dtype=bool)
         self._overflow = wp.to_torch(self._all.data.overflow)
+        self._mocap = [wp.to_torch(a) for a in (self._all.data.mocap_pos, self._all.data.mocap_quat)]
 
     def _goal_buffer(self, substeps: int) -> tuple[wp.array, Tensor]:
         if substeps not in self._goals:

@@ -33,6 +33,20 @@ class Worlds(WorldView, Protocol):
     def set_velocity(self, ids: Tensor, qvel: Tensor) -> None:
         """Overwrite the velocities (k, nv) of the worlds `ids`; `qvel` shows them at once."""
 
+    def set_mocap(self, pos: Tensor, quat: Tensor) -> None:
+        """Move the bodies that are moved from outside to (B, nmocap, 3) m and (B, nmocap, 4) wxyz.
+
+        They stay there until they are moved again or their world is reset, which puts them where the
+        model has them. Quaternions are normalised by the physics.
+        """
+
+    def set_positions(self, columns: Tensor, qpos: Tensor) -> None:
+        """Overwrite the positions (B, k) at addresses (k,) in all worlds but broken ones.
+
+        What derives from positions and velocities is then current; forces, accelerations and sensors
+        of them have no meaning until the next step.
+        """
+
     def field(self, name: str) -> Tensor:
         """Live per-world values (B, ...) of a model field; writes take effect at the next step.
 

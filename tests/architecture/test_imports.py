@@ -32,6 +32,7 @@ TABLE = {
     "robotrl.sim.model": _rule("spec errors", "numpy mujoco"),  # the emulator uses it without torch
     "robotrl.sim.warp": _rule(SIM, "numpy torch mujoco warp mujoco_warp"),
     "robotrl.sim.gym": _rule(SIM, "numpy torch mujoco gymnasium"),
+    "robotrl.sim.goal_gym": _rule(SIM, "numpy torch mujoco gymnasium"),
     "robotrl.tasks": _rule("tasks spec errors", "torch"),
     "robotrl.learn": _rule("learn spec errors", "numpy torch safetensors rich tensorboard"),
     "robotrl.export": _rule(

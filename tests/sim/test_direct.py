@@ -87,6 +87,7 @@ def test_statistics_are_means_over_steps_and_whole_episodes() -> None:
     returns = torch.cat([t.final_return for t in taken])
     lengths = torch.cat([t.final_length for t in taken])
     assert len(returns) > 4
+    assert figures["episodes"] == len(returns)
     assert figures["episode_return"] == pytest.approx(float(returns.mean()))
     assert figures["episode_length_s"] == pytest.approx(0.008 * float(lengths.double().mean()))
     assert figures["failed_share"] == 1.0

@@ -22,6 +22,7 @@ from robotrl.sim.direct import DirectEnv, native_worlds
 from robotrl.sim.gym import GymEnv, check_trainable  # and registers ours
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.classic import CLASSIC, classic_task
+from robotrl.tasks.robotics import ROBOTICS
 
 pytestmark = [
     # Gymnasium's opinions on v4 and on bounds other than [-1, 1], which its own MuJoCo tasks have as well.
@@ -318,4 +319,4 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(name: str, problem: s
 
 def test_the_registry_names_every_task() -> None:
     ours = {name for name in gymnasium.registry if name.startswith("robotrl/")}
-    assert ours == {ROBOT, *(f"robotrl/{task}" for task in CLASSIC)}
+    assert ours == {ROBOT, *(f"robotrl/{task}" for task in (*CLASSIC, *ROBOTICS))}

@@ -1,0 +1,248 @@
+"""The Fetch tasks of Gymnasium-Robotics (v4), written in batched torch from the originals' definitions.
+
+A seven-joint arm's gripper hangs on a mocap body that an action displaces by up to 5 cm per axis. The
+fourth number of an action opens and closes the gripper where it is not blocked.
+
+Source: `gymnasium_robotics.envs.fetch` 1.4.2; its model files are used where it is installed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robotrl.tasks.assets import robotics_asset
+from robotrl.tasks.goal import (
+    Command,
+    GoalFacts,
+    GoalRules,
+    GoalTask,
+    Judge,
+    MocapSettling,
+    euler_angles,
+    uniform,
+    velocity_of,
+)
+from robotrl.tasks.task import WorldView
+
+REACH_M = 0.05
+"""Displacement of the gripper that one unit of action stands for."""
+THRESHOLD_M = 0.05
+"""A goal that is closer counts as achieved."""
+CLEARANCE_M = 0.1
+"""Objects start further from the gripper than this, seen from above."""
+CANDIDATES = 128
+"""Draws of the object's place, of which the first valid one counts; at least 21 % are valid."""
+LIFTED_SHARE = 0.5
+"""Of the goals, where they may lie in the air."""
+LIFT_M = 0.45
+"""Highest of these above the table."""
+DOWNWARD = (1.0, 0.0, 1.0, 0.0)
+"""Orientation of the gripper (wxyz); the originals never normalise it."""
+FINGERS = ("robot0:r_gripper_finger_joint", "robot0:l_gripper_finger_joint")
+GRIP, OBJECT, GRIPPER_BODY = "robot0:grip", "object0", "robot0:gripper_link"
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """What tells one Fetch task from another.
+
+    Attributes:
+        model_file: below the assets of Gymnasium-Robotics.
+        initial_qpos: joints of the robot's base, and the object's pose.
+        height_m: added to where the gripper starts.
+        blocked: whether the gripper stays shut.
+        object_range_m: half side of the square in which objects start; None: there is no object.
+        goal_range_m: half side of the cube in which goals are drawn.
+        goal_shift_m: of that cube along x.
+        lifted: whether some goals lie above the table.
+    """
+
+    model_file: str
+    initial_qpos: Mapping[str, tuple[float, ...]]
+    height_m: float
+    blocked: bool
+    object_range_m: float | None
+    goal_range_m: float
+    goal_shift_m: float = 0.0
+    lifted: bool = False
+
+
+def _base(x_m: float) -> dict[str, tuple[float, ...]]:
+    return {"robot0:slide0": (x_m,), "robot0:slide1": (0.48,), "robot0:slide2": (0.0,)}
+
+
+_CUBE = {"object0:joint": (1.25, 0.53, 0.4, 1.0, 0.0, 0.0, 0.0)}
+_PUCK = {"object0:joint": (1.7, 1.1, 0.41, 1.0, 0.0, 0.0, 0.0)}
+
+_VARIANTS = {
+    "Reach": _Variant("reach.xml", _base(0.4049), 0.2, True, None, 0.15),
+    "Push": _Variant("push.xml", _base(0.405) | _CUBE, 0.0, True, 0.15, 0.15),
+    "Slide": _Variant("slide.xml", _base(0.05) | _PUCK, -0.02, True, 0.1, 0.3, goal_shift_m=0.4),
+    "PickAndPlace": _Variant("pick_and_place.xml", _base(0.405) | _CUBE, 0.2, False, 0.15, 0.15, lifted=True),
+}
+
+
+def _fetch(kind: str, reward: Judge, suffix: str, *, max_episode_steps: int = 50) -> GoalTask:
+    variant = _VARIANTS[kind]
+    return GoalTask(
+        name=f"Fetch{kind}{suffix}-v4",
+        model_file=robotics_asset("fetch", variant.model_file),
+        substeps=20,
+        episode_steps=max_episode_steps,
+        action_size=4,
+        goal_size=3,
+        initial_qpos=variant.initial_qpos,
+        settling=MocapSettling(
+            body="robot0:mocap",
+            site=GRIP,
+            offset_m=(-0.498, 0.005, -0.431 + variant.height_m),
+            quat=DOWNWARD,
+            steps=200,
+        ),
+        pinned=FINGERS if variant.blocked else (),
+        reward=reward,
+        success=_reached,
+        rules=functools.partial(_rules, variant),
+    )
+
+
+def _distance(achieved: Tensor, desired: Tensor) -> Tensor:
+    distance: Tensor = torch.linalg.vector_norm(achieved - desired, dim=-1)
+    return distance
+
+
+def _reached(achieved: Tensor, desired: Tensor) -> Tensor:
+    return _distance(achieved, desired) < THRESHOLD_M
+
+
+def _sparse(achieved: Tensor, desired: Tensor) -> Tensor:
+    return -(_distance(achieved, desired) > THRESHOLD_M).to(achieved.dtype)
+
+
+def _dense(achieved: Tensor, desired: Tensor) -> Tensor:
+    return -_distance(achieved, desired)
+
+
+FETCH: Mapping[str, Callable[..., GoalTask]] = {
+    f"Fetch{kind}{suffix}-v4": functools.partial(_fetch, kind, reward, suffix)
+    for suffix, reward in (("", _sparse), ("Dense", _dense))
+    for kind in _VARIANTS
+}
+"""Every Fetch task by Gymnasium's name; the keyword argument is `gymnasium.make`'s."""
+
+
+def _rules(variant: _Variant, model: GoalFacts) -> GoalRules:
+    return GoalRules(
+        observe=_observer(model, has_object=variant.object_range_m is not None),
+        command=_commander(model),
+        start=_starter(model, variant.object_range_m),
+        draw_goal=_goal_drawer(model, variant),
+    )
+
+
+def _observer(model: GoalFacts, *, has_object: bool) -> Callable[[WorldView], tuple[Tensor, Tensor]]:
+    """Observation and achieved goal; velocities are displacements per control step."""
+    grip, dt = model.site[GRIP], model.period_s
+    sites = (grip, model.site[OBJECT]) if has_object else (grip,)
+    velocity = velocity_of(sites, model)
+    finger_qpos = torch.tensor([model.joint_qpos[name] for name in FINGERS])
+    finger_dofs = torch.tensor([model.joint_dof[name] for name in FINGERS])
+
+    def observe_gripper(view: WorldView) -> tuple[Tensor, Tensor]:
+        position, opening = view.data("site_xpos")[:, grip.index], view.qpos[:, finger_qpos]
+        linear = velocity(view)[0][:, 0] * dt
+        return torch.cat((position, opening, linear, view.qvel[:, finger_dofs] * dt), dim=-1), position
+
+    def observe(view: WorldView) -> tuple[Tensor, Tensor]:
+        position, place = (view.data("site_xpos")[:, site.index] for site in sites)
+        linear, angular = (velocities * dt for velocities in velocity(view))
+        parts = (
+            position,
+            place,
+            place - position,
+            view.qpos[:, finger_qpos],
+            euler_angles(view.data("site_xmat")[:, sites[-1].index]),
+            linear[:, 1] - linear[:, 0],
+            angular[:, 1],
+            linear[:, 0],
+            view.qvel[:, finger_dofs] * dt,
+        )
+        return torch.cat(parts, dim=-1), place
+
+    return observe if has_object else observe_gripper
+
+
+def _commander(model: GoalFacts) -> Callable[[WorldView, Tensor], Command]:
+    """Displace the gripper from where it is seen, and the fingers from where they are.
+
+    The originals scale actions in float32, and *add* the downward orientation to the gripper's own.
+    """
+    body = model.body[GRIPPER_BODY]
+    downward = torch.tensor(DOWNWARD, dtype=model.dtype)
+    # The actuators of `pick_and_place.xml` drive the left finger first.
+    driven = FINGERS[::-1] if model.control_low else ()
+    fingers = torch.tensor([model.joint_qpos[name] for name in driven], dtype=torch.int64)
+
+    def command(view: WorldView, action: Tensor) -> Command:
+        position = view.data("xpos")[:, body] + action[:, :3] * REACH_M
+        quat = view.data("xquat")[:, body] + downward
+        return Command(view.qpos[:, fingers] + action[:, 3:], (position[:, None], quat[:, None]))
+
+    return command
+
+
+def _starter(
+    model: GoalFacts, object_range_m: float | None
+) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor]]:
+    qpos0, qvel0 = torch.tensor(model.qpos, dtype=model.dtype), torch.tensor(model.qvel, dtype=model.dtype)
+    grip_xy = torch.tensor(model.site[GRIP].start_m[:2], dtype=model.dtype)
+
+    def start(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        qpos, qvel = qpos0.repeat(count, 1), qvel0.repeat(count, 1)
+        if object_range_m is not None:
+            first = model.joint_qpos["object0:joint"]
+            qpos[:, first : first + 2] = grip_xy + _beside_gripper(
+                count, object_range_m, generator, model.dtype
+            )
+        return qpos, qvel
+
+    return start
+
+
+def _beside_gripper(count: int, half_side_m: float, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Offsets (count, 2) uniform over a square around the gripper, less the clearance.
+
+    All candidates are drawn at once: redrawing until every world is served would need to ask the
+    device. None of them is valid at most once in 10^13 times; then the first counts.
+    """
+    drawn = uniform((count, CANDIDATES, 2), -half_side_m, half_side_m, generator, dtype)
+    valid = torch.linalg.vector_norm(drawn, dim=-1) >= CLEARANCE_M
+    first = valid.to(torch.uint8).argmax(dim=-1)
+    return drawn[torch.arange(count, device=drawn.device), first]
+
+
+def _goal_drawer(
+    model: GoalFacts, variant: _Variant
+) -> Callable[[WorldView, Tensor, torch.Generator], Tensor]:
+    grip = torch.tensor(model.site[GRIP].start_m, dtype=model.dtype)
+    grip[0] += variant.goal_shift_m
+    height_m = model.site[OBJECT].start_m[2] if variant.object_range_m is not None else None
+
+    def draw_goal(_: WorldView, worlds: Tensor, generator: torch.Generator) -> Tensor:
+        count, half = len(worlds), variant.goal_range_m
+        goal = grip + uniform((count, 3), -half, half, generator, model.dtype)
+        if height_m is not None:
+            goal[:, 2] = height_m
+        if variant.lifted:
+            chance, height = torch.rand(
+                (2, count), generator=generator, device=generator.device, dtype=model.dtype
+            )
+            goal[:, 2] += torch.where(chance < LIFTED_SHARE, LIFT_M * height, 0.0)
+        return goal
+
+    return draw_goal
