@@ -7,6 +7,7 @@ RobotrlError
 │   ├── RecordingError     a recording that cannot be read
 │   └── CheckpointError    a training run that cannot be resumed
 ├── DivergedError          a training run whose numbers are not finite any more
+├── GroupError             processes of a training run that lost each other
 ├── VerificationError      an exported policy that does not equal the trained one
 ├── PortError              a serial port that is missing, busy, or has just gone away
 ├── ScreenError            no screen to open a window on, or no OpenGL library to draw with
@@ -89,6 +90,10 @@ class DivergedError(RobotrlError):
         """Keep the table beside the sentence."""
         self.statistics = statistics
         super().__init__(sentence)
+
+
+class GroupError(RobotrlError):
+    """Processes of a training run that lost each other: one did not start, or ended early."""
 
 
 class VerificationError(RobotrlError):

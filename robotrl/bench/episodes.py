@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from robotrl.learn.loop import Stepped
+from robotrl.learn.networks import Actor
+from robotrl.learn.playing import play
 
 if TYPE_CHECKING:
     from robotrl.cli.gymfile import GymJob
@@ -34,11 +39,12 @@ def evaluate_episodes(folder: Path, threads: int = 2) -> dict[str, float]:
     return score_actor(job, load_actor(job.learner(), job.owner, folder)[0], threads)
 
 
-def score_actor(job: GymJob, actor: nn.Module, threads: int) -> dict[str, float]:
+def score_actor(job: GymJob, actor: Actor, threads: int) -> dict[str, float]:
     """Score a policy that maps observations (B, obs) to unit actions (B, n); as `evaluate_episodes`."""
     returns, lengths = [], []
     for seed in SEEDS:
-        done = first_episodes(job.evaluation_env(WORLDS, seed, threads), actor)
+        env = job.evaluation_env(WORLDS, seed, threads)
+        done = first_episodes(env, play(env, actor))
         returns.append(done[0])
         lengths.append(done[1])
     every = torch.cat(returns)
@@ -53,8 +59,12 @@ def score_actor(job: GymJob, actor: nn.Module, threads: int) -> dict[str, float]
 
 
 @torch.no_grad()
-def first_episodes(env: UnitActions, actor: nn.Module) -> tuple[Tensor, Tensor]:
-    """Run the first episode of each world of a fresh environment with the actor's mean actions.
+def first_episodes(env: UnitActions, tick: Callable[[], Stepped]) -> tuple[Tensor, Tensor]:
+    """Run the first episode of each world of a fresh environment.
+
+    Args:
+        env: the environment.
+        tick: moves every world of it on by one step.
 
     Returns:
         Returns (B,) and lengths (B,), in float64.
@@ -62,7 +72,7 @@ def first_episodes(env: UnitActions, actor: nn.Module) -> tuple[Tensor, Tensor]:
     returns, lengths = torch.zeros((2, env.num), dtype=torch.float64)
     alive = torch.ones(env.num, dtype=torch.bool)
     while alive.any() and lengths.max() < LONGEST:
-        stepped = env.step(actor(env.observation))
+        stepped = tick()
         returns += stepped.reward.double() * alive
         lengths += alive
         alive &= ~(stepped.terminated | stepped.truncated)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from robotrl.learn.networks import Actor
+from robotrl.learn.playing import play
 from robotrl.tasks.velocity import LEGS, VelocityStep
 
 if TYPE_CHECKING:
@@ -53,14 +55,14 @@ def evaluate_run(folder: Path, threads: int = 2) -> dict[str, float]:
     from robotrl.cli.runfile import load_run
 
     run = load_run(folder)
-    return _both(run.job, lambda env: lambda: env.step(run.actor(env.observation)), threads)
+    return _both(run.job, lambda env: play(env, run.actor), threads)
 
 
-def score_randomized(job: Job, actor: nn.Module, threads: int) -> dict[str, float]:
+def score_randomized(job: Job, actor: Actor, threads: int) -> dict[str, float]:
     """Score a network on randomised robots; as `evaluate_run`, without the nominal robot."""
     env = job.evaluation_env(WORLDS, SEED, threads, TIMESTEP_S, randomized=True)
     env.restart(spread_ages=False)
-    return evaluate(env, lambda: env.step(actor(env.observation)))
+    return evaluate(env, play(env, actor))
 
 
 def evaluate_policy(file: Path, threads: int = 2) -> dict[str, float]:

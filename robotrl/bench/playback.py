@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from robotrl.bench.evaluate import TIMESTEP_S
+from robotrl.learn.networks import Actor
+from robotrl.learn.playing import play
 from robotrl.sim.direct import DirectEnv, direct_model
 from robotrl.sim.env import Env
 from robotrl.spec.state import Floats
@@ -109,9 +111,9 @@ def random_actions(seed: int) -> Callable[[Steppable], Advance]:
     return drive
 
 
-def trained_actions(actor: Callable[[Tensor], Tensor]) -> Callable[[Steppable], Advance]:
+def trained_actions(actor: Actor) -> Callable[[Steppable], Advance]:
     """Drive with a network's mean actions."""
-    return lambda env: lambda: env.step(actor(env.observation))
+    return lambda env: play(env, actor)
 
 
 class VelocityPlayer:

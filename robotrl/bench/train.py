@@ -17,6 +17,8 @@ import mujoco.batch
 import numpy as np
 
 from robotrl.learn.collect import OnPolicy
+from robotrl.sim.boxed import UnitActions
+from robotrl.sim.direct import DirectEnv
 from robotrl.sim.env import Env
 from robotrl.sim.model import position_model
 from robotrl.sim.worlds import Worlds
@@ -52,11 +54,11 @@ def _rounds(worker: Worker, job: Job, size: int) -> dict[str, float]:
     timers = Timers(worker)
     raw, train, ratios = [], [], []
     with timers:
-        _train(worker, 2 * ROUND_S)  # warm-up
+        train_for(worker, 2 * ROUND_S)  # warm-up
         timers.reset()
         for _ in range(ROUNDS):
             raw.append(_raw(worker, job, size))
-            train.append(_train(worker, ROUND_S))
+            train.append(train_for(worker, ROUND_S))
             ratios.append(train[-1] / raw[-1])
     return {
         "raw_steps_per_s": statistics.median(raw),
@@ -68,7 +70,7 @@ def _rounds(worker: Worker, job: Job, size: int) -> dict[str, float]:
     }
 
 
-def _train(worker: Worker, seconds: float) -> float:
+def train_for(worker: Worker, seconds: float) -> float:
     """Train for a while; environment steps per second over all ranks."""
     started, before = time.perf_counter(), worker.progress.steps
     while time.perf_counter() - started < seconds:
@@ -97,8 +99,9 @@ def _raw(worker: Worker, job: Job, size: int) -> float:
 
 
 def _worlds(worker: Worker) -> Worlds:
-    assert isinstance(worker.env, Env), "a robot's run"
-    return worker.env.worlds
+    env = worker.env.inner if isinstance(worker.env, UnitActions) else worker.env
+    assert isinstance(env, Env | DirectEnv), "not somebody else's environment"
+    return env.worlds
 
 
 class Timers:

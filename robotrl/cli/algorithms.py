@@ -66,13 +66,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Init:
-    """The `[init]` table: start from a trained run instead of from nothing."""
+    """The `[init]` table: start from a trained run or policy instead of from nothing."""
 
     run: str
-    """Its folder."""
+    """The run's folder, or a policy file or shipped policy, which has no critic."""
     freeze: tuple[str, ...] = ()
     """Parts of the learner that stay as they are: the starts of its tensors' dotted names."""
-    lr_scale: dict[str, float] | None = None
+    lr_scale: dict[str, Annotated[float, Between(0)]] | None = None
     """Factors on the learning rate of parts, named in the same way."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+
+from robotrl.errors import BadInputError
 
 WARM_UP_S = 20.0
 """Training before `bench train` measures, so that it measures walking robots."""
@@ -30,11 +33,14 @@ class Bench:
     Example: robotrl bench train --json
     """
 
-    what: tyro.conf.Positional[Literal["sim", "train", "learn", "deploy", "table"]]
+    what: tyro.conf.Positional[Literal["sim", "train", "learn", "deploy", "finetune", "fuzz", "table"]]
     """sim: whole environment steps against raw physics stepping, and against Gymnasium; ten minutes.
     train: PPO end to end against raw physics stepping of the same model.
-    learn: the run from zero with three seeds, each evaluated; about six minutes.
+    learn: the run from zero with three seeds, each evaluated; about six minutes. Or, with one of its
+    flags, hours of training runs, which are kept: the same command goes on where it was stopped.
     deploy: a policy through runtime, gate and emulated robot on the wall clock, for 2.5 minutes.
+    finetune: rough ground from the flat policy and from nothing, three seeds, kept in runs/finetune; hours.
+    fuzz: every parser of the drivers under a million random and damaged byte streams; two minutes.
     table: nothing is measured; prints the README's table from the kept results."""
     config: str = "quad12_walk_ppo"
     """A run's TOML, for `train` and `learn`."""
@@ -43,12 +49,32 @@ class Bench:
     device: Literal["cpu", "cuda"] = "cpu"
     """Where `sim` runs: CPU threads, or a GPU with MuJoCo Warp."""
     threads: int = 2
-    """Physics threads, for `sim`."""
+    """Physics threads, for `sim`; cores of either side, for `learn --speed`."""
+    returns: bool = False
+    """`learn`: final returns of every algorithm on the classic tasks, next to the published ones."""
+    ablation: bool = False
+    """`learn`: PPO's surrogates on seven tasks, as in the paper's table 1."""
+    speed: bool = False
+    """`learn`: steps and updates per second of PPO, SAC and TD3 next to Stable-Baselines3's; six minutes."""
+    time: bool = False
+    """`learn`: seconds of PPO on two cores until a return is reached; for an otherwise idle machine."""
+    folder: Path | None = None
+    """Where the runs of such a flag are kept; by default runs/<flag>."""
+    jobs: int = 2
+    """Runs of such a flag at once, always one for --time; 0 trains nothing and tells of what is there."""
+    seeds: int | None = None
+    """Of each run of such a flag, instead of its own number."""
+    only: tuple[str, ...] = ()
+    """--returns: train only what begins so, for example ppo/HalfCheetah-v5; tell of all that is there."""
+    plot: Path | None = None
+    """--returns and --ablation: draw the figures into this PNG too."""
     json: bool = False
     """Print the figures as JSON."""
 
     def run(self) -> int:
         """Measure and print."""
+        if part := self._part():
+            return self._run_part(part)
         if self.what == "table":
             print(_readme_table())
             return 0
@@ -58,14 +84,70 @@ class Bench:
                 "train": self._train,
                 "learn": self._learn,
                 "deploy": self._deploy,
+                "finetune": self._finetune,
+                "fuzz": self._fuzz,
             }
             figures = measure[self.what](Path(scratch))
-        subject = self.policy if self.what == "deploy" else self.config
+        subject = {"deploy": self.policy, "fuzz": "parsers"}.get(self.what, self.config)
+        if self.speed:
+            subject = "HalfCheetah-v5 against stable-baselines3"
         report = {"bench": self.what, "of": subject, "machine": machine(), "figures": figures}
         if self.json:
             print(json.dumps(report, indent=2))
         else:
             _print_table(f"bench {self.what} {subject}", figures)
+        return 0
+
+    def _part(self) -> str | None:
+        """The flag of `learn` that is set, if one is.
+
+        Raises:
+            BadInputError: flags or options that do not go together.
+        """
+        flags = [name for name in ("returns", "ablation", "time", "speed") if getattr(self, name)]
+        if flags and self.what != "learn":
+            raise BadInputError(f"is a flag of `learn`, not of `{self.what}`", key=f"--{flags[0]}")
+        if len(flags) > 1:
+            raise BadInputError("are given together", key=" ".join(f"--{f}" for f in flags), allowed="one")
+        part = flags[0] if flags and not self.speed else None  # which keeps no runs
+        wanted = {
+            "only": ("returns",),
+            "plot": ("returns", "ablation"),
+            "seeds": ("returns", "ablation", "time"),
+            "folder": ("returns", "ablation", "time"),
+        }
+        for option, fitting in wanted.items():
+            if getattr(self, option) and part not in fitting:
+                allowed = ", ".join(f"--{name}" for name in fitting)
+                raise BadInputError("is not an option of this", key=f"--{option}", allowed=f"with {allowed}")
+        for option, least in (("jobs", 0), ("seeds", 1)):
+            if (value := getattr(self, option)) is not None and value < least:
+                raise BadInputError("is too few", key=f"--{option}", value=value, allowed=f"{least} or more")
+        return part
+
+    def _run_part(self, name: str) -> int:
+        """Train what is missing of a part of `learn`; print and draw what its folder holds."""
+        from rich.console import Console
+
+        from robotrl.bench.parts import PARTS, Ask
+        from robotrl.bench.progress import progress
+
+        part = PARTS[name]
+        ask = Ask(self.folder or part.folder, self.jobs, self.seeds, self.only)
+        try:
+            with progress() as tell:
+                figures = part.measure(ask, tell)
+        except KeyboardInterrupt:
+            print("the same command goes on; with --jobs 0 it tells of what is there", file=sys.stderr)
+            raise
+        if self.plot and part.draw:
+            part.draw(figures, self.plot)
+        if self.json:
+            report = {"bench": f"learn --{name}", "machine": machine(), "figures": figures}
+            print(json.dumps(report, indent=2))
+        else:
+            for table in part.tables(figures):
+                Console().print(table)
         return 0
 
     def _sim(self, _scratch: Path) -> dict[str, Any]:
@@ -90,6 +172,8 @@ class Bench:
 
     def _learn(self, scratch: Path) -> dict[str, float]:
         """Train and evaluate each seed; `train_wall_s` is the whole command less the evaluation."""
+        if self.speed:
+            return self._learn_speed(scratch)
         from robotrl.bench.evaluate import evaluate_run
         from robotrl.cli.runfile import load_run
         from robotrl.cli.train import Train
@@ -104,11 +188,30 @@ class Bench:
             figures |= {f"seed{seed}_{name}": value for name, value in evaluate_run(folder).items()}
         return figures
 
+    def _finetune(self, _scratch: Path) -> dict[str, Any]:
+        from robotrl.bench.finetune import STEPS, bench_finetune
+
+        return bench_finetune(STEPS, SEEDS, Path("runs/finetune"), lambda line: print(line, file=sys.stderr))
+
+    def _learn_speed(self, scratch: Path) -> dict[str, float]:
+        from rich.console import Console
+
+        from robotrl.bench.learn_speed import bench_learn_speed
+
+        return bench_learn_speed(self.threads, scratch, Console(stderr=True).print)
+
     def _deploy(self, scratch: Path) -> dict[str, float]:
         from robotrl.bench.deploy import bench_deploy
         from robotrl.spec.shipped import find_shipped
 
         return bench_deploy(find_shipped("policies", self.policy), scratch, seed=0)
+
+    def _fuzz(self, _scratch: Path) -> dict[str, Any]:
+        from rich.console import Console
+
+        from robotrl.bench.fuzz import SEED, STREAMS_BY_COMMAND, fuzz
+
+        return fuzz(STREAMS_BY_COMMAND, SEED, Console(stderr=True).print)
 
 
 def _readme_table() -> str:

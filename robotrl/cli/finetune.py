@@ -6,16 +6,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor, nn
 
 from robotrl.cli.algorithms import Init
-from robotrl.cli.runfile import check_tensors, config_of
-from robotrl.errors import ConfigError
-from robotrl.learn.checkpoint import newest_checkpoint
+from robotrl.cli.gymfile import OURS, THEIRS, AnyJob
+from robotrl.cli.runfile import CONFIG, Job, check_tensors
+from robotrl.errors import BadInputError, ConfigError, PolicyError
+from robotrl.export.graph import PolicyGraph, evaluate
+from robotrl.export.verify import GOLDEN_TOLERANCE_RAD
+from robotrl.export.weights import read_actor
+from robotrl.learn.checkpoint import Owner, newest_checkpoint
 from robotrl.learn.collect import OnPolicy
+from robotrl.learn.ddpg import Ddpg
 from robotrl.learn.flat import Adam
 from robotrl.learn.loop import Learner
 from robotrl.learn.off_policy import OffPolicy
+from robotrl.learn.td3 import Td3
+from robotrl.spec.contract import PolicyContract, read_policy_file
+from robotrl.spec.records import parse_toml
+from robotrl.spec.robot import load_robot
+from robotrl.spec.shipped import find_shipped, shipped_names
+from robotrl.tasks.task import PolicyInterface
 
 REMEMBERED = 100_000
 """Observations that statistics taken over count for at most where some components are new to them."""
@@ -29,20 +41,58 @@ class Tunable(Protocol):
         """Every optimiser, by name."""
 
 
-def take_over(learner: Learner, run: Path) -> str:
-    """Start from the newest checkpoint of another run: its actor, critic and statistics.
+def check_start(job: AnyJob, file: Path) -> None:
+    """Refuse an `[init]` table that cannot be followed, before anything is written.
 
-    Optimiser, learning rate, replay and generators start anew, and so does what has another shape
-    here: a critic that sees more, for one.
+    Args:
+        job: the run.
+        file: where its TOML stands, for the error.
+
+    Raises:
+        BadInputError: as `hold` and `take_over`.
+    """
+    if job.config.init:
+        learner = job.learner()
+        hold(learner, job.config.init, file)
+        take_over(learner, job.config.init, job)
+
+
+def take_over(learner: Learner, init: Init, job: AnyJob) -> str:
+    """Start from what another run has learned, or from an exported policy.
 
     Returns:
         A sentence that says what was taken over and what was not.
 
     Raises:
-        CheckpointError: there is no such run, or its actor is of another task or network.
+        BadInputError: there is no such run or policy, or it is of another robot, task or network.
     """
-    config_of(run)
+    start = _starting_point(init.run)
+    return _from_policy(learner, start, job) if start.is_file() else _from_run(learner, start, job)
+
+
+def _starting_point(name: str) -> Path:
+    """The folder of a run, or a policy file given by its path, folder or shipped name."""
+    if (Path(name) / CONFIG).is_file():
+        return Path(name)
+    try:
+        return find_shipped("policies", name)
+    except BadInputError as error:
+        raise BadInputError(
+            "is neither the folder of a run nor a policy",
+            key="init.run",
+            value=name,
+            allowed=[f"a folder with {CONFIG}", "a policy file", *shipped_names("policies")],
+        ) from error
+
+
+def _from_run(learner: Learner, run: Path, job: AnyJob) -> str:
+    """Take over the newest checkpoint of a run: its actor, critic and statistics.
+
+    Optimiser, learning rate, replay and generators start anew, and so does what has another shape
+    here: a critic that sees more, for one.
+    """
     checkpoint, live = newest_checkpoint(run), _tensors(_modules(learner))
+    _check_subject(_subject(checkpoint.owner), job, checkpoint.folder)
     check_tensors(learner.actor.state_dict(), checkpoint.tensors(0, "actor"), checkpoint.folder, "actor")
     saved, fresh = checkpoint.tensors(0, "learner"), []
     for name, value in live.items():
@@ -55,6 +105,83 @@ def take_over(learner: Learner, run: Path) -> str:
     return f"{taken}; of another shape, so they start anew: {', '.join(fresh)}" if fresh else taken
 
 
+def _from_policy(learner: Learner, file: Path, job: AnyJob) -> str:
+    """Take over an exported actor and its statistics; critic and exploration are in no policy file."""
+    data, contract, _ = read_policy_file(file)
+    trained = parse_toml(contract.provenance.config, file)
+    _check_subject({"robot": contract.robot, "task": str(trained.get("task"))}, job, file)
+    assert isinstance(job, Job), "no other run has a robot"
+    _check_interface(contract, job.task.policy, file)
+    live = learner.actor.state_dict()
+    for name, value in read_actor(learner.actor, data, contract.normaliser_count, file).items():
+        live[name].copy_(value)
+    if isinstance(learner, OnPolicy):
+        learner.model.critic_norm.start_from(learner.actor.norm, REMEMBERED)
+    if isinstance(learner, OffPolicy):
+        learner.norm.start_from(learner.actor.norm, REMEMBERED)
+    if isinstance(learner, Ddpg | Td3):
+        learner.policy.target.load_state_dict(learner.policy.net.state_dict())
+    _check_golden(contract, PolicyGraph(job.task.policy, learner.actor, len(job.robot.joint)), file)
+    return f"the actor and its statistics in {file}; the critic is new"
+
+
+def _subject(owner: Owner) -> dict[str, str]:
+    """What a checkpoint's learner was trained for."""
+    if "env" in owner:
+        return {"env": str(owner["env"]).removeprefix(OURS).removeprefix(THEIRS)}
+    robot = load_robot(find_shipped("hardware", str(owner["robot"])))
+    return {"robot": robot.name, "task": str(owner["task"])}
+
+
+def _check_subject(trained: Mapping[str, str], job: AnyJob, file: Path) -> None:
+    """Refuse what was trained for another robot, task or environment."""
+    for key, here in _subject(job.owner).items():
+        if (there := trained.get(key, "none")) != here:
+            raise BadInputError(
+                "is another one than this run's", file=file, key=key, value=there, allowed=repr(here)
+            )
+
+
+def _check_interface(contract: PolicyContract, here: PolicyInterface, file: Path) -> None:
+    """Refuse other inputs, other memory, and other actions."""
+    pairs: dict[str, tuple[object, object]] = {
+        "channels": (tuple(channel.name for channel in contract.channels), here.channels),
+        "memory": (
+            {memory.name: len(memory.initial) for memory in contract.memory},
+            {memory.name: len(memory.initial) for memory in here.memory},
+        ),
+        "action_scale_rad": (contract.action_scale_rad, here.action_scale_rad),
+    }
+    for key, (there, wanted) in pairs.items():
+        if there != wanted:
+            raise PolicyError(
+                "is another one than this run's",
+                file=file,
+                key=f"contract.{key}",
+                value=there,
+                allowed=repr(wanted),
+            )
+
+
+def _check_golden(contract: PolicyContract, graph: PolicyGraph, file: Path) -> None:
+    """Refuse an actor that answers the policy's recorded ticks in another way here than the file did."""
+    ticks = [{**tick.channels, **tick.memory} for tick in contract.golden]
+    inputs = {
+        name: np.array([tick[name] for tick in ticks], np.float32).reshape(len(ticks), *shape)
+        for name, shape in graph.input_shapes.items()
+    }
+    wanted = np.array([tick.joint_target for tick in contract.golden], np.float32)
+    apart = float(np.abs(evaluate(graph, inputs)["joint_target"] - wanted).max())
+    if apart > GOLDEN_TOLERANCE_RAD:
+        raise PolicyError(
+            "gives other joint targets here than where it was trained",
+            file=file,
+            key="contract.golden",
+            value=f"{apart:.2g} rad apart",
+            allowed="a run with the policy's own observation, activation and joint limits",
+        )
+
+
 def hold(learner: Learner, init: Init, file: Path) -> None:
     """Freeze parts of a learner, or give them learning rates of their own.
 
@@ -65,22 +192,37 @@ def hold(learner: Learner, init: Init, file: Path) -> None:
     if not factors:
         return
     if not isinstance(learner, Tunable):
-        raise ConfigError("moves all parts alike", file=file, key="init", allowed="ppo, sac, td3 or ddpg")
+        raise ConfigError(
+            "moves all parts alike", file=file, key="init", allowed="ppo, vpg, sac, td3 or ddpg"
+        )
+    optimizers = learner.optimizers().values()
+    moved = {parameter for optimizer in optimizers for parameter in optimizer.flat.parameters}
     names = {
-        parameter: name
+        parameter: prefix + name
         for prefix, module in _modules(learner).items()
-        for name, parameter in ((prefix + name, p) for name, p in module.named_parameters())
+        for name, parameter in module.named_parameters()
+        if parameter in moved
     }
     for part in factors:
         if not any(_within(name, part) for name in names.values()):
             allowed = sorted({name.partition(".")[0] for name in names.values()})
-            raise ConfigError("is no part of the learner", file=file, key="init", value=part, allowed=allowed)
+            raise ConfigError(
+                "is no part that the learner moves", file=file, key="init", value=part, allowed=allowed
+            )
+    if twice := set(init.freeze).intersection(init.lr_scale or {}):
+        raise ConfigError(
+            "is frozen and has a learning rate",
+            file=file,
+            key="init",
+            value=min(twice),
+            allowed="one of both",
+        )
 
     def factor(parameter: nn.Parameter) -> float:
         fitting = [part for part in factors if _within(names.get(parameter, ""), part)]
         return factors[max(fitting, key=len)] if fitting else 1.0
 
-    for optimizer in learner.optimizers().values():
+    for optimizer in optimizers:
         optimizer.scale_rates(factor)
 
 

@@ -147,5 +147,13 @@ def _theirs(name: str, sim: WorldsParams, file: Path) -> Build:
             value=sim.backend,
             allowed="native",
         )
+    if sim.threads > 1:
+        raise ConfigError(
+            "other people's environments have no threads",
+            file=file,
+            key="sim.threads",
+            value=sim.threads,
+            allowed="1",
+        )
     check_trainable(name, file)
     return lambda _sim, worlds, seed, _threads, _quarantine: GymEnv(name, worlds, seed)

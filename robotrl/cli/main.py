@@ -73,6 +73,9 @@ TRAIN_PACKAGES = frozenset(
 GPU_PACKAGES = frozenset({"mujoco_warp", "warp"})
 """Import names that come with `robotrl[gpu]`."""
 
+BENCH_LEARN_PACKAGES = frozenset({"stable_baselines3"})
+"""Import names that come with `robotrl[bench-learn]`."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
@@ -92,9 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), PROBLEM)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in TRAIN_PACKAGES | GPU_PACKAGES:
+        extras = {"train": TRAIN_PACKAGES, "gpu": GPU_PACKAGES, "bench-learn": BENCH_LEARN_PACKAGES}
+        extra = next((name for name, packages in extras.items() if package in packages), None)
+        if extra is None:
             raise
-        extra = "gpu" if package in GPU_PACKAGES else "train"
         return _fail(f"this command needs {package}: pip install 'robotrl[{extra}]'", WRONG_USE)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)

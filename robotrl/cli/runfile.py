@@ -18,6 +18,7 @@ from robotrl.learn.checkpoint import Owner, Progress, newest_checkpoint
 from robotrl.learn.group import Group
 from robotrl.learn.loop import Learner
 from robotrl.learn.networks import Actor
+from robotrl.learn.playing import play
 from robotrl.sim.build import Scene, SceneParams, build_scene
 from robotrl.sim.env import Env
 from robotrl.sim.quarantine import Quarantine
@@ -225,8 +226,8 @@ def record_channels(run: TrainedRun, ticks: int) -> dict[str, NDArray[np.float32
     """Record one randomised robot's channels over `ticks` control periods of its own policy: (T, ...)."""
     env = run.job.evaluation_env(1, seed=1, threads=1, timestep_s=0.005, randomized=True)
     rows: list[dict[str, NDArray[np.float32]]] = []
+    advance = play(env, run.actor)
     for _ in range(ticks):
         rows.append({name: env.channels[name][0].numpy().copy() for name in run.task.policy.channels})
-        with torch.no_grad():
-            env.step(run.actor(env.observation))
+        advance()
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from robotrl.errors import BadInputError, DivergedError
+from robotrl.errors import BadInputError, DivergedError, GroupError
 
 if TYPE_CHECKING:
     from robotrl.learn.group import Group, Place
@@ -31,8 +31,10 @@ class Train:
 
     config: tyro.conf.Positional[str] = ""
     """A run's TOML: a path, or the name of a shipped one. Not with --resume."""
+    env: str | None = None
+    """Task or environment instead of the TOML's `env`: robotrl/TASK, or gym:NAME."""
     out: Path | None = None
-    """Folder of the run; by default runs/<config>-<seed>."""
+    """Folder of the run; by default runs/<config>-<seed>, or runs/<config>-<task>-<seed> with --env."""
     seed: int | None = None
     """Instead of the TOML's."""
     seconds: float | None = None
@@ -40,7 +42,7 @@ class Train:
     steps: int | None = None
     """Environment steps to train for, instead of the TOML's; for a TOML that counts steps."""
     init_from: Path | None = None
-    """Start from what the run in this folder has learned, instead of from nothing."""
+    """Start from what the run in this folder has learned, or from a policy file, not from nothing."""
     resume: Path | None = None
     """Go on with the run in this folder, for `seconds` or `steps` in all."""
     json: bool = False
@@ -113,6 +115,7 @@ class Train:
         if bool(self.config) == bool(self.resume):
             raise BadInputError("needs either a configuration or --resume", key="train")
         if self.resume:
+            self._check_kept()
             config = self.resume / CONFIG
             if not config.is_file():
                 raise BadInputError("holds no run to resume", file=self.resume)
@@ -120,25 +123,60 @@ class Train:
             return self.resume, self._checked(read_text(config), config)[0]
         file = find_shipped("configs", self.config)
         text, seed = self._checked(_initialised(read_text(file), self.init_from), file)
-        folder = self.out or Path("runs") / f"{file.stem}-{seed}"
+        folder = self.out or Path("runs") / self._name(file, seed)
         if (folder / FOLDER).exists():
             raise BadInputError("already holds a run", file=folder, allowed="a new --out, or --resume")
         return folder, text
 
+    def _check_kept(self) -> None:
+        """Refuse options that would make a resumed run another one."""
+        for option in ("env", "out", "seed", "init_from"):
+            if (value := getattr(self, option)) is not None:
+                raise BadInputError(
+                    "cannot be changed with --resume",
+                    key="--" + option.replace("_", "-"),
+                    value=str(value),
+                    allowed="a new run",
+                )
+
+    def _name(self, file: Path, seed: int) -> str:
+        """Folder of a run that was given none."""
+        if self.env is None:
+            return f"{file.stem}-{seed}"
+        task = re.sub(r"[^\w.-]+", "-", re.sub(r"^(robotrl/|gym:)", "", self.env))
+        return f"{file.stem}-{task}-{seed}"
+
     def _checked(self, text: str, file: Path) -> tuple[str, int]:
         """Put the options into the TOML, refuse a bad one before anything is written; returns its seed."""
+        from robotrl.cli.finetune import check_start
         from robotrl.cli.gymfile import parse_training
         from robotrl.cli.training import check_target
-        from robotrl.learn.checkpoint import newest_checkpoint
 
-        seed = None if self.resume else self.seed
-        text = _override(text, file, seed=seed, seconds=self.seconds, steps=self.steps)
-        job = parse_training(text, file)
-        check_target(job, file)
-        job.config.sim.check_machine(file)
-        if job.config.init and not self.resume:
-            newest_checkpoint(Path(job.config.init.run))
+        text = _override(text, file, seed=self.seed, seconds=self.seconds, steps=self.steps)
+        source = file
+        if self.env is not None:
+            text, source = _with_env(text, self.env, file), Path(f"{file} with --env {self.env!r}")
+        job = parse_training(text, source)
+        check_target(job, source)
+        job.config.sim.check_machine(source)
+        if not self.resume:
+            check_start(job, source)
         return text, job.config.seed
+
+
+def _with_env(text: str, env: str, file: Path) -> str:
+    """Replace the top-level `env` of a TOML that came from `file`.
+
+    Raises:
+        BadInputError: it has none.
+    """
+    top, bracket, tables = text.partition("\n[")
+    top, found = re.subn(r"""(?m)^env = ("[^"\n]*"|'[^'\n]*')""", lambda _: f"env = {json.dumps(env)}", top)
+    if not found:
+        raise BadInputError(
+            "has no such key to replace", file=file, key="env", value=env, allowed="a TOML that names one"
+        )
+    return top + bracket + tables
 
 
 def _initialised(text: str, run: Path | None) -> str:
@@ -204,17 +242,28 @@ class Ranks:
         ]
         for process in self._others:
             process.start()
-        self._group = Group(0, self._size, meeting)
+        try:
+            self._group = Group(0, self._size, meeting, ended=self._ended)
+        except GroupError:
+            self._stop(0)
+            self._scratch.cleanup()
+            raise
         return self._group
 
     def __exit__(self, kind: object, *_: object) -> None:
-        for process in self._others:
-            process.join(timeout=0 if kind else PATIENCE_S)
-            process.kill()
-            process.join()
+        self._stop(0 if kind else PATIENCE_S)
         if kind:
             self._group.abandon()
         self._scratch.cleanup()
+
+    def _ended(self) -> bool:
+        return any(process.exitcode is not None for process in self._others)
+
+    def _stop(self, patience_s: float) -> None:
+        for process in self._others:
+            process.join(timeout=patience_s)
+            process.kill()
+            process.join()
 
 
 def _rank(folder: Path, rank: int, size: int, meeting: Path, resume: bool) -> None:
@@ -229,7 +278,7 @@ def _follow(folder: Path, group: Group, resume: bool) -> None:
     from robotrl.cli.training import Worker
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(BadInputError, DivergedError):
+    with contextlib.suppress(BadInputError, DivergedError, GroupError):
         Worker(folder, group, resume).follow()
         group.leave()
 

@@ -67,10 +67,11 @@ class Worker:
         if config.init:
             hold(self.learner, config.init, folder / CONFIG)
             if not checkpoint:
-                self.taken_over = take_over(self.learner, Path(config.init.run))
+                self.taken_over = take_over(self.learner, config.init, self.job)
         seed = config.seed * 1000 + rank + self.progress.iteration * size
         torch.manual_seed(seed)
-        self.env = self.job.env(config.sim.worlds // size, seed, 1, Quarantine(folder / BROKEN))
+        sim, quarantine = config.sim, Quarantine(folder / BROKEN)
+        self.env = self.job.env(sim.worlds // size, seed, sim.threads, quarantine)
         if checkpoint:
             self._load(checkpoint)
         self._saved = self.progress.iteration if checkpoint else -1
@@ -161,7 +162,8 @@ def lead(worker: Worker, quiet: bool) -> bool:
             done = worker.iterate(_share(worker, seconds))
             seconds = time.perf_counter() - start
             if passed(config.evaluate_every, before, done.steps):
-                scores = evaluation(worker.job, worker.learner.actor, worker.group.size)
+                threads = worker.group.size * config.sim.threads
+                scores = evaluation(worker.job, worker.learner.actor, threads)
                 done.figures.update({EVALUATION + name: value for name, value in scores.items()})
             reached = config.target is not None and config.target.reached(done.figures)
             log.write(done, seconds, _share(worker, seconds))

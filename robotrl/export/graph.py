@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robotrl.errors import VerificationError
+from robotrl.learn.networks import Actor
 from robotrl.spec.channels import CHANNELS, JOINTS
-from robotrl.tasks.task import PolicyInterface
+from robotrl.tasks.task import MemorySpec, PolicyInterface
+
+ACTOR_MEMORY = "actor_memory"
+"""Name of what a recurrent network carries from tick to tick, zero at first."""
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -39,9 +43,12 @@ class PolicyGraph(nn.Module):
 
     Inputs are the channels, then the memory, each float32 without a batch dimension; outputs are
     `joint_target` (n,) rad, then each memory's next value.
+
+    Attributes:
+        memory: the task's, then that of a recurrent network.
     """
 
-    def __init__(self, interface: PolicyInterface, actor: nn.Module, joint_count: int) -> None:
+    def __init__(self, interface: PolicyInterface, actor: Actor, joint_count: int) -> None:
         super().__init__()
         self.interface = interface
         self.actor = copy.deepcopy(actor).to("cpu").eval().requires_grad_(requires_grad=False)
@@ -49,8 +56,10 @@ class PolicyGraph(nn.Module):
             name: tuple(joint_count if part == JOINTS else int(part) for part in CHANNELS[name].shape)
             for name in interface.channels
         }
-        self.input_shapes |= {m.name: (len(m.initial),) for m in interface.memory}
-        self.output_names = ("joint_target", *(f"next_{m.name}" for m in interface.memory))
+        own = (MemorySpec(ACTOR_MEMORY, (0.0,) * actor.memory_size),) if actor.memory_size else ()
+        self.memory = interface.memory + own
+        self.input_shapes |= {m.name: (len(m.initial),) for m in self.memory}
+        self.output_names = ("joint_target", *(f"next_{m.name}" for m in self.memory))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One tick: inputs and outputs in the order of the class docstring."""
@@ -61,14 +70,19 @@ class PolicyGraph(nn.Module):
         values = dict(zip(self.input_shapes, inputs, strict=True))
         channels = {name: values[name] for name in self.interface.channels}
         memory = {m.name: values[m.name] for m in self.interface.memory}
-        action = self.actor(self.interface.observe(channels, memory))
+        observation = self.interface.observe(channels, memory)
+        if self.actor.memory_size:
+            action, known = self.actor.step(observation, values[ACTOR_MEMORY])
+        else:
+            action, known = self.actor(observation), None
         following = self.interface.advance(channels, memory, action)
         target = self.interface.target(channels, action)
-        return (target, *(following[m.name] for m in self.interface.memory))
+        answers = (target, *(following[m.name] for m in self.interface.memory))
+        return answers if known is None else (*answers, known)
 
     def initial_memory(self) -> Arrays:
         """Memory at the first tick."""
-        return {m.name: np.array(m.initial, np.float32) for m in self.interface.memory}
+        return {m.name: np.array(m.initial, np.float32) for m in self.memory}
 
 
 @torch.no_grad()

@@ -85,9 +85,10 @@ def model_bytes(graph: PolicyGraph) -> bytes:
     """
     examples = tuple(torch.zeros(shape) for shape in graph.input_shapes.values())
     # The exporter warns about its own internals and about operators of packages not installed.
-    exporter_log = logging.getLogger("torch.onnx")
-    level = exporter_log.level
-    exporter_log.setLevel(logging.ERROR)
+    logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -101,7 +102,8 @@ def model_bytes(graph: PolicyGraph) -> bytes:
                 verbose=False,
             )
     finally:
-        exporter_log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
     assert program is not None  # it is None only for the exporter that `dynamo=False` selects
     model = program.model_proto
     _strip(model)
@@ -137,7 +139,7 @@ def _contract(
         policy_hash=robot.policy_hash,
         rate_hz=robot.control.rate_hz,
         channels=tuple(_channel(name, run.inputs[name]) for name in interface.channels),
-        memory=tuple(ContractMemory(m.name, _values(np.array(m.initial))) for m in interface.memory),
+        memory=tuple(ContractMemory(m.name, _values(np.array(m.initial))) for m in graph.memory),
         joints=_joints(robot, run.outputs["joint_target"]),
         servo={j.servo: robot.servo_of(j) for j in robot.joint},
         action_scale_rad=interface.action_scale_rad,
@@ -182,7 +184,7 @@ def _joints(robot: RobotSpec, target_rad: NDArray[np.float32]) -> tuple[Contract
 
 def _golden(graph: PolicyGraph, run: Trace) -> tuple[GoldenTick, ...]:
     """Pick ticks spread evenly over the trace, the first one with the initial memory."""
-    names = [m.name for m in graph.interface.memory]
+    names = [m.name for m in graph.memory]
     return tuple(
         GoldenTick(
             channels={name: _values(run.inputs[name][t]) for name in graph.interface.channels},

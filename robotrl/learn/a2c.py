@@ -20,7 +20,7 @@ from robotrl.learn.collect import OnPolicy
 from robotrl.learn.flat import Flat, clip_norm_
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Reflection
-from robotrl.learn.rollout import Rollout
+from robotrl.learn.rollout import Past, Rollout
 from robotrl.spec.records import Between
 
 
@@ -42,7 +42,7 @@ class A2cParams(OnPolicyParams):
 
 @dataclass(frozen=True)
 class Batch:
-    """N samples."""
+    """N samples; with a memory (B, T) instead of (N,)."""
 
     x: Tensor
     """(N, obs + p) normalised."""
@@ -51,6 +51,8 @@ class Batch:
     """(N,)"""
     target: Tensor
     """(N,) of the value."""
+    past: Past | None = None
+    """What sequences begin with."""
 
 
 class A2c(OnPolicy):
@@ -77,9 +79,8 @@ class A2c(OnPolicy):
         value, advantage = self.estimate(rollout)
         target = advantage + value
         weight = standardized(advantage, self.group, p.center_advantages) if p.standardize else advantage
-        x, action = self.model.normalized(rollout).flatten(0, 1), rollout.action.flatten(0, 1)
         self._flat.gradient.zero_()
-        loss = self.loss(Batch(x, action, weight.flatten(), target.flatten()))
+        loss = self.loss(self.batch(rollout, weight, target))
         loss.backward()  # type: ignore[no-untyped-call]
         self.group.mean_(self._flat.gradient)
         clip_norm_(p.grad_norm, self._flat.gradient)
@@ -90,12 +91,17 @@ class A2c(OnPolicy):
             "explained_variance": explained_variance(value, target),
         }
 
+    def batch(self, rollout: Rollout, weight: Tensor, target: Tensor) -> Batch:
+        """Lay a rollout out with the weights and targets (T, B) of its samples."""
+        columns = self.model.normalized(rollout), rollout.action, weight, target
+        x, action, weight, target = (rollout.batch(column) for column in columns)
+        return Batch(x, action, weight, target, rollout.past)
+
     def loss(self, batch: Batch) -> Tensor:
         """Policy gradient, value regression and entropy together (paper, section 4)."""
         p, std = self.params, self.model.std()
-        log_prob = log_density(batch.action, self.model.mean(batch.x), std)
-        value: Tensor = self.model.critic(batch.x)[:, 0]
-        value_error = (value - batch.target).square().mean()
+        log_prob = log_density(batch.action, self.model.mean(batch.x, batch.past), std)
+        value_error = (self.model.values(batch.x, batch.past)[..., 0] - batch.target).square().mean()
         policy = (log_prob * batch.advantage).mean()
         return p.value_weight * value_error - policy - p.entropy * std.log().sum()
 

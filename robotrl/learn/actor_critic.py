@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,16 @@ from robotrl.errors import ConfigError
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Activation, Actor, Reflection, Unmirrored, mirror_mlp, plain_mlp
 from robotrl.learn.normalize import RunningNorm
-from robotrl.learn.rollout import Rollout, gae
+from robotrl.learn.plain import Evaluated
+from robotrl.learn.playing import Playing
+from robotrl.learn.recurrent import (
+    MemoryParams,
+    Recurrent,
+    RecurrentActor,
+    mirror_recurrent,
+    plain_recurrent,
+)
+from robotrl.learn.rollout import Past, Rollout, gae
 from robotrl.spec.records import Between
 
 Positive = Annotated[float, Between(1e-12)]
@@ -44,6 +54,8 @@ class OnPolicyParams:
     """Divide rewards by the standard deviation of the discounted return."""
     center_advantages: bool = True
     """Shift advantages to zero mean before they are divided by their standard deviation."""
+    memory: MemoryParams | None = None
+    """Let actor and critic remember; whole worlds are shuffled then, not samples."""
 
     def check(self, worlds: int, file: Path) -> None:
         """Refuse what cannot be collected or learned from.
@@ -53,7 +65,8 @@ class OnPolicyParams:
             file: where the table stands, for the error.
 
         Raises:
-            ConfigError: there is no hidden layer, or a minibatch is larger than the rollout.
+            ConfigError: there is no hidden layer, or a minibatch is larger than the rollout; with a
+                memory: it is smaller than a world.
         """
         if not self.hidden:
             raise ConfigError(
@@ -63,6 +76,17 @@ class OnPolicyParams:
     def key(self, name: str) -> str:
         """Dotted key of a field in a run's TOML."""
         return f"{type(self).__name__.removesuffix('Params').lower()}.{name}"
+
+    def refuse_parts(self, parts: float, name: str, worlds: int, file: Path) -> None:
+        """Raise `ConfigError` where a field splits worlds that are learned from as a whole."""
+        if self.memory and parts > worlds:
+            raise ConfigError(
+                "splits worlds, which a memory needs whole",
+                file=file,
+                key=self.key(name),
+                value=getattr(self, name),
+                allowed=f"at most {worlds} minibatches",
+            )
 
     def refuse_above(self, samples: int, name: str, file: Path) -> None:
         """Raise `ConfigError` where a field is more than the samples of a rollout."""
@@ -80,11 +104,12 @@ class ActorCritic(nn.Module):
     """Gaussian actor with a state-independent deviation, and critic.
 
     Both networks are exactly equivariant under the reflections; where all are `Unmirrored`, both
-    are plain.
+    are plain. Where they have a memory, each has its own (as rsl_rl's): what the value depends on is
+    not what the action does, and only the critic's knows what only it sees.
 
     Attributes:
         actor: (B, obs) -> (B, n) mean action, normaliser included.
-        critic: (..., obs + p) normalised -> (..., 1).
+        critic: (..., obs + p) normalised -> (..., 1); see `values`.
         critic_norm: statistics of observation and privileged observation; the actor's are its first.
         log_std: (n,) before reflections share it and `min_std` bounds it.
     """
@@ -102,17 +127,22 @@ class ActorCritic(nn.Module):
         sign = tuple(observation.sign) + tuple(privileged.sign)
         self.observation_size, self.privileged_size = len(observation.source), len(privileged.source)
         self.action_size = len(action.source)
+        memory = params.memory
         if all(isinstance(part, Unmirrored) for part in (observation, privileged, action)):
+            plain = partial(plain_recurrent, memory) if memory else plain_mlp
             sizes, kind = (self.observation_size, params.hidden, self.action_size), params.activation
-            actor = plain_mlp(*sizes, params.actor_gain, kind)
-            self.critic = plain_mlp(len(source), params.hidden, 1, 1.0, kind)
+            actor = plain(*sizes, params.actor_gain, kind)
+            self.critic = plain(len(source), params.hidden, 1, 1.0, kind)
         else:
             _check_even(params)
+            mirror = partial(mirror_recurrent, memory) if memory else mirror_mlp
             ends = (observation.source, observation.sign), params.hidden, (action.source, action.sign)
-            actor = mirror_mlp(*ends, params.actor_gain, params.activation)
+            actor = mirror(*ends, params.actor_gain, params.activation)
             even = (source, sign), params.hidden, ((0,), (1.0,))
-            self.critic = mirror_mlp(*even, 1.0, params.activation)
-        self.actor = Actor(RunningNorm(self.observation_size), actor)
+            self.critic = mirror(*even, 1.0, params.activation)
+        norm = RunningNorm(self.observation_size)
+        self.actor = RecurrentActor(norm, actor) if isinstance(actor, Recurrent) else Actor(norm, actor)
+        self._act, self._judge = Evaluated(self.actor.net), Evaluated(self.critic)
         self.critic_norm = RunningNorm(len(source))
         self.log_std = nn.Parameter(torch.full((self.action_size,), math.log(params.init_std)))
         # A reflection may exchange action components, so exchanged ones share their deviation.
@@ -125,22 +155,46 @@ class ActorCritic(nn.Module):
         """Standard deviation (n,) of the actions."""
         return self.log_std[self._std_of].exp().clamp_min(self._min_std)
 
-    def mean(self, critic_x: Tensor) -> Tensor:
-        """Mean actions (..., n) of normalised critic observations (..., obs + p)."""
-        mean: Tensor = self.actor.net(critic_x[..., : self.observation_size])  # both norms agree on these
-        return mean
+    def mean(self, critic_x: Tensor, past: Past | None = None) -> Tensor:
+        """Mean actions (..., n) of normalised critic observations (..., obs + p); `past` of sequences."""
+        x = critic_x[..., : self.observation_size]  # both norms agree on these
+        return self._run(self.actor.net, x, past)[0]
+
+    def values(self, critic_x: Tensor, past: Past | None = None) -> Tensor:
+        """Values (..., 1) of normalised critic observations (..., obs + p); `past` of sequences."""
+        return self._run(self.critic, critic_x, past)[0]
+
+    def _run(self, net: nn.Module, x: Tensor, past: Past | None) -> tuple[Tensor, Tensor]:
+        """Outputs of either network, and with a memory that after each step (B, T, m)."""
+        if past is None:
+            return net(x), x[..., :0]
+        actors = self.actor.memory_size
+        own = past.memory[:, :actors] if net is self.actor.net else past.memory[:, actors:]
+        return net(x, own, past.fresh)  # type: ignore[no-any-return]
+
+    def forgotten(self, worlds: int) -> Tensor | None:
+        """Memory (B, m) of actor and critic where episodes begin; `None` where they have none."""
+        if not isinstance(self.critic, Recurrent):
+            return None
+        return self.log_std.new_zeros(worlds, self.actor.memory_size + self.critic.memory_size)
+
+    def playing(self, memory: Tensor | None) -> Playing | None:
+        """Return the actor in the worlds of a memory (B, m) of both; `None` where there is none."""
+        return None if memory is None else Playing(self.actor, memory[:, : self.actor.memory_size])
 
     @torch.no_grad()
-    def act(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+    def act(self, observation: Tensor, playing: Playing | None = None) -> tuple[Tensor, Tensor]:
         """Sample actions (B, n) for observations (B, obs); returns them and their means."""
-        mean = self.actor(observation)
+        mean = self._act(self.actor.norm(observation)) if playing is None else playing(observation)
         return mean + self.std() * torch.randn_like(mean), mean
 
     @torch.no_grad()
-    def value(self, observation: Tensor, privileged: Tensor) -> Tensor:
-        """Values (...) of critic observations (..., obs), (..., p)."""
-        value: Tensor = self.critic(self.critic_norm(torch.cat((observation, privileged), dim=-1)))[..., 0]
-        return value
+    def value(self, observation: Tensor, privileged: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Values (...) of critic observations (..., obs), (..., p); `memory` (..., m) is the critic's."""
+        x = self.critic_norm(torch.cat((observation, privileged), dim=-1))
+        if memory is not None and isinstance(self.critic, Recurrent):
+            return self.critic.step(x, memory)[0][..., 0]
+        return self._judge(x)[..., 0]
 
     @torch.no_grad()
     def estimate(self, rollout: Rollout, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
@@ -150,12 +204,32 @@ class ActorCritic(nn.Module):
         earned (Pardo et al. 2018, "Time Limits in Reinforcement Learning", section 4).
         """
         reward, late = rollout.reward, rollout.timeouts
+        value, after = self._recalled(rollout)
         if len(late.place):
-            bonus = gamma * self.value(late.observation, late.privileged)
+            known = after.flatten(0, 1)[late.place] if after is not None else None
+            bonus = gamma * self.value(late.observation, late.privileged, known)
             reward = reward.flatten().index_add(0, late.place, bonus).view_as(reward)
-        value = self.value(rollout.observation, rollout.privileged)
-        advantage = gae(reward, rollout.ended, value, self.value(*rollout.last), gamma, lam)
-        return value, advantage
+        last = self.value(*rollout.last, _kept(after[-1], rollout) if after is not None else None)
+        return value, gae(reward, rollout.ended, value, last, gamma, lam)
+
+    def _recalled(self, rollout: Rollout) -> tuple[Tensor, Tensor | None]:
+        """Values (T, B) of a rollout, and what the critic remembers after each step (T, B, m)."""
+        past = rollout.past
+        if past is None:
+            return self.value(rollout.observation, rollout.privileged), None
+        value, after = self._run(self.critic, rollout.batch(self.normalized(rollout)), past)
+        return value[..., 0].T, after.transpose(0, 1)
+
+    @torch.no_grad()
+    def remembered(self, rollout: Rollout) -> Tensor | None:
+        """What the present networks remember (B, m) after a rollout; `None` where they have no memory."""
+        past = rollout.past
+        if past is None:
+            return None
+        x = rollout.batch(self.normalized(rollout))
+        seen = x[..., : self.observation_size]
+        both = self._run(self.actor.net, seen, past)[1][:, -1], self._run(self.critic, x, past)[1][:, -1]
+        return _kept(torch.cat(both, dim=-1), rollout)
 
     def normalized(self, rollout: Rollout) -> Tensor:
         """Normalised critic observations (T, B, obs + p) of a rollout."""
@@ -169,7 +243,19 @@ class ActorCritic(nn.Module):
         self.actor.norm.copy_from(self.critic_norm)
 
 
+def _kept(memory: Tensor, rollout: Rollout) -> Tensor:
+    """What is left of memories (B, m) after the last step: nothing where the episode ended with it."""
+    return memory.masked_fill(rollout.ended[-1][:, None].bool(), 0.0)
+
+
 def _check_even(params: OnPolicyParams) -> None:
+    if params.memory and params.memory.width % 2:
+        raise ConfigError(
+            "must be even where the task has a reflection",
+            key=params.key("memory.width"),
+            value=params.memory.width,
+            allowed="an even width",
+        )
     if any(width % 2 for width in params.hidden):
         raise ConfigError(
             "must be even where the task has a reflection",

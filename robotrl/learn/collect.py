@@ -45,6 +45,7 @@ class OnPolicy(ABC):
             self._reward_scale = RewardScale(params.gamma) if params.scale_reward else None
         self._shape = params.steps, params.gamma, params.gae_lambda
         self._rollout: Rollout | None = None
+        self._memory: Tensor | None = None
 
     @property
     def actor(self) -> Actor:
@@ -65,6 +66,8 @@ class OnPolicy(ABC):
             with torch.device(env.observation.device):
                 widths = env.observation.shape[1], env.privileged.shape[1], self.model.action_size
                 self._rollout = Rollout.empty(steps, env.num, *widths)
+        memory = self._memory
+        self._rollout.memory = self.model.forgotten(env.num) if memory is None else memory
         started = time.perf_counter()
         collect(env, self.model, self._rollout)
         if self._reward_scale is not None:
@@ -73,6 +76,7 @@ class OnPolicy(ABC):
         collected = time.perf_counter()
         figures = self.update(self._rollout)
         self.model.merge_statistics(self._rollout, self.group)
+        self._memory = self.model.remembered(self._rollout)
         done = time.perf_counter()
         return steps * env.num, figures | {"update_share": (done - collected) / (done - started)}
 
@@ -91,6 +95,8 @@ class OnPolicy(ABC):
             tensors |= {f"{name}.{key}": value for key, value in adam.state().items()}
         if self._reward_scale is not None:
             tensors |= {f"reward_scale.{name}": value for name, value in self._reward_scale.state().items()}
+        if self._memory is not None:
+            tensors["memory"] = self._memory
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
@@ -100,18 +106,23 @@ class OnPolicy(ABC):
             adam.load_state(under(tensors, name))
         if self._reward_scale is not None:
             self._reward_scale.load_state(under(tensors, "reward_scale"))
+        if "memory" in tensors:
+            self._memory = tensors["memory"].to(self.model.log_std.device, copy=True)
 
 
 def collect(env: VectorEnv, model: ActorCritic, rollout: Rollout) -> None:
     """Fill a rollout with what the policy does in T steps of every world."""
     late: list[tuple[Tensor, Tensor, Tensor]] = []
+    playing = model.playing(rollout.memory)
     for t in range(len(rollout.reward)):
         rollout.observation[t], rollout.privileged[t] = env.observation, env.privileged
-        action, mean = model.act(env.observation)
+        action, mean = model.act(env.observation, playing)
         stepped = env.step(action)
         rollout.action[t], rollout.mean[t] = action, mean
         rollout.reward[t] = stepped.reward
         rollout.ended[t] = (stepped.terminated | stepped.truncated).float()
+        if playing is not None:
+            playing.forget(stepped.final_ids)
         cut = stepped.truncated[stepped.final_ids]
         if cut.any():
             place = t * env.num + stepped.final_ids[cut]

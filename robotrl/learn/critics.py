@@ -112,8 +112,11 @@ class Returns(Protocol):
             bonus: (N,) for example SAC's entropy.
         """
 
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
-        """Mean over samples, summed over critics, of the distance to the target."""
+    def loss(self, out: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Distance to the target: mean over samples with weights (N,), summed over critics."""
+
+    def surprise(self, out: Tensor, target: Tensor) -> Tensor:
+        """How far off the critics were at each sample (N,), zero where they were right; their mean."""
 
 
 class MeanReturns:
@@ -129,9 +132,14 @@ class MeanReturns:
         """Target (N,)."""
         return torch.addcmul(reward, discount, out[..., 0].amin(0) + bonus)
 
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
+    def loss(self, out: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Half the mean squared error."""
-        return 0.5 * len(out) * functional.mse_loss(out[..., 0], target.expand(len(out), -1))
+        squared = (out[..., 0] - target).square()
+        return 0.5 * (squared if weight is None else squared * weight).mean(1).sum()
+
+    def surprise(self, out: Tensor, target: Tensor) -> Tensor:
+        """Absolute temporal difference error (Schaul et al. 2016, section 3.3)."""
+        return (out[..., 0] - target).abs().mean(0)
 
 
 class CategoricalReturns(nn.Module):
@@ -166,9 +174,14 @@ class CategoricalReturns(nn.Module):
         target.scatter_add_(1, index, probability * (1 - upper_share))
         return target.scatter_add_(1, index + 1, probability * upper_share)
 
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
+    def loss(self, out: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Cross entropy."""
-        return -(out.log_softmax(-1) * target).sum(-1).mean(1).sum()
+        entropy = -(out.log_softmax(-1) * target).sum(-1)
+        return (entropy if weight is None else entropy * weight).mean(1).sum()
+
+    def surprise(self, out: Tensor, target: Tensor) -> Tensor:
+        """KL divergence from the target: the part of the loss that can vanish (Hessel et al. 2018, p. 3)."""
+        return (torch.xlogy(target, target) - out.log_softmax(-1) * target).sum(-1).mean(0).clamp_min(0)
 
 
 class Critics(nn.Module):

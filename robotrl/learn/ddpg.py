@@ -13,8 +13,10 @@ from robotrl.learn.deterministic import DeterministicActor
 from robotrl.learn.flat import Adam
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Actor
-from robotrl.learn.off_policy import OffPolicy, OffPolicyParams, TargetCritics
+from robotrl.learn.off_policy import OffPolicy, OffPolicyParams
+from robotrl.learn.off_policy_by_hand import climb
 from robotrl.learn.replay import Batch
+from robotrl.learn.target_critics import TargetCritics
 from robotrl.spec.records import Between
 
 
@@ -47,6 +49,7 @@ class Ddpg(OffPolicy):
             self.policy = DeterministicActor(params, observation, self.action_size)
             self.critics = TargetCritics(1, params, observation + privileged, self.action_size)
         self.actor = Actor(self.actor_norm, nn.Sequential(self.policy.net, self.span))
+        self._hand = climb(self.policy.net[0], self.critics.hand, observation)
 
     def explore(self, x: Tensor, noise: Tensor) -> Tensor:
         """Add noise to the actor's action (eq. 7)."""
@@ -55,8 +58,12 @@ class Ddpg(OffPolicy):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Critic towards the backup, actor up the critic, targets after both (algorithm 1)."""
         critic_loss = self.critics.step(batch, self.target(batch), self.group)
-        loss = self.actor_loss(batch.observation)
-        self.policy.descend(loss, self.group)
+        if self._hand:
+            loss = self._hand.deterministic(batch.observation)
+        else:
+            loss = self.actor_loss(batch.observation)
+            self.policy.adam.differentiate(loss)
+        self.policy.step(self.group)
         self.critics.follow()
         self.policy.follow()
         return {"critic_loss": critic_loss, "actor_loss": loss.detach()}

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from robotrl.learn.flat import Adam, Flat
 from robotrl.learn.group import Group
 from robotrl.learn.networks import plain_mlp
-from robotrl.learn.off_policy import ADAM_EPS, OffPolicyParams
+from robotrl.learn.off_policy import OffPolicyParams
+from robotrl.learn.target_critics import ADAM_EPS
 
 
 class DeterministicActor:
@@ -33,10 +34,8 @@ class DeterministicActor:
         """Actions (B, n) with Gaussian noise (B, n) of deviation `std`."""
         return torch.add(self.net(x), noise, alpha=std).clamp(-1, 1)
 
-    def descend(self, loss: Tensor, group: Group) -> None:
-        """Take a step of the actor alone down a loss, averaged over the group."""
-        self.adam.flat.gradient.zero_()
-        loss.backward(inputs=self.adam.flat.parameters)  # type: ignore[no-untyped-call]
+    def step(self, group: Group) -> None:
+        """Move the actor by its gradient, averaged over the group."""
         group.mean_(self.adam.flat.gradient)
         self.adam.step()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 
 class Flat:
@@ -77,12 +78,31 @@ class Adam:
         rates = [torch.full_like(p, factor(p)).flatten() for p in self.flat.parameters]
         self._rates = torch.cat(rates).detach()
 
+    def differentiate(self, loss: Tensor) -> None:
+        """Replace the gradient by that of a loss."""
+        self.flat.gradient.zero_()
+        loss.backward(inputs=self.flat.parameters)  # type: ignore[no-untyped-call]
+
     def step(self) -> None:
         """Move by the gradient."""
         before = None if self._rates is None else self.flat.vector.clone()
-        self._optimizer.step()
+        state = [self._optimizer.state[p] for p in self._moved]
+        if state[0]:
+            self._step(*([part[name] for part in state] for name in ("exp_avg", "exp_avg_sq", "step")))
+        else:
+            self._optimizer.step()  # makes the moments
         if before is not None and self._rates is not None:  # a step is proportional to its rate
             self.flat.vector.copy_(before.lerp(self.flat.vector, self._rates))
+
+    @torch.no_grad()
+    def _step(self, first: list[Tensor], second: list[Tensor], steps: list[Tensor]) -> None:
+        """Do what the optimiser's `step` does, which takes twice as long to find out what that is."""
+        group = self._optimizer.param_groups[0]
+        moved: list[Tensor] = list(self._moved)
+        gradients = [p.grad for p in moved if p.grad is not None]
+        options = {name: group[name] for name in ("lr", "eps", "weight_decay", "amsgrad", "maximize")}
+        beta1, beta2 = group["betas"]
+        adam(moved, gradients, first, second, [], steps, fused=True, beta1=beta1, beta2=beta2, **options)
 
     def state(self) -> dict[str, Tensor]:
         """Moments and step counts by parameter, and the learning rate."""

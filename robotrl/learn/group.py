@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous as meeting
+
+from robotrl.errors import GroupError
+
+MEETING_S = 300.0
+"""How long a process waits for the others to start."""
 
 PATIENCE = timedelta(hours=1)
 """How long a process waits for the others, which may be evaluating or writing a checkpoint."""
+
+LOOK_S = 0.02
+"""How often a process that waits for the others asks whether one has ended."""
 
 
 class Group:
@@ -28,6 +39,7 @@ class Group:
         size: int = 1,
         rendezvous: Path | None = None,
         device: torch.device | str = "cpu",
+        ended: Callable[[], bool] = lambda: False,
     ) -> None:
         """Join the group.
 
@@ -37,6 +49,10 @@ class Group:
             rendezvous: a file that all ranks can reach and that does not exist yet; None: the
                 environment says where to meet, as `torchrun` sets it up.
             device: where tensors to be averaged lie; NCCL carries those of a GPU, gloo the others.
+            ended: tells whether another process is known to have ended, so that it will not come.
+
+        Raises:
+            GroupError: not all others have come within `MEETING_S` seconds, or one has ended.
         """
         self.rank, self.size, self._device = rank, size, torch.device(device)
         if size > 1:
@@ -44,14 +60,27 @@ class Group:
             if rendezvous is not None:
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
             backend = "nccl" if self._device.type == "cuda" else "gloo"
-            distributed.init_process_group(
-                backend, init_method=where, rank=rank, world_size=size, timeout=PATIENCE
-            )
+            try:
+                wait = timedelta(seconds=MEETING_S)
+                self._store, *_ = next(meeting(where, rank=rank, world_size=size, timeout=wait))
+                self._meet(ended)
+                distributed.init_process_group(
+                    backend, store=self._store, rank=rank, world_size=size, timeout=PATIENCE
+                )
+            except RuntimeError as error:  # torch's own
+                raise self._lost(error) from error
 
     def mean_(self, values: Tensor) -> Tensor:
-        """Replace a tensor by its mean over all ranks, in place."""
+        """Replace a tensor by its mean over all ranks, in place.
+
+        Raises:
+            GroupError: another process has ended.
+        """
         if self.size > 1:
-            distributed.all_reduce(values)
+            try:
+                distributed.all_reduce(values)
+            except RuntimeError as error:  # torch's own
+                raise self._lost(error) from error
             values /= self.size
         return values
 
@@ -60,11 +89,18 @@ class Group:
         return bool(self.tell(float(flag))[0])
 
     def tell(self, *values: float) -> list[float]:
-        """Return rank 0's numbers on every rank."""
+        """Return rank 0's numbers on every rank.
+
+        Raises:
+            GroupError: another process has ended.
+        """
         if self.size == 1:
             return list(values)
         shared = torch.tensor(values, dtype=torch.float64, device=self._device)
-        distributed.broadcast(shared, src=0)
+        try:
+            distributed.broadcast(shared, src=0)
+        except RuntimeError as error:  # torch's own
+            raise self._lost(error) from error
         told: list[float] = shared.tolist()
         return told
 
@@ -75,17 +111,48 @@ class Group:
     def leave(self) -> None:
         """Close the connections once no rank needs them any more.
 
-        Whoever closes first must not do so while another is still receiving, and the last one to
-        leave removes the rendezvous file; so all come this far before anyone goes.
+        A mean is there on one rank while another still receives its own, so all say that they are
+        back from the last one before anyone closes; and rank 0, which may host the place where they
+        say so, closes when the others no longer ask.
         """
         if self.size > 1:
             self.wait()
+            try:
+                self._say("back")
+                self._store.wait(self._all("back"), PATIENCE)
+                self._say("gone")
+                if self.rank == 0:
+                    self._store.wait(self._all("gone"), PATIENCE)
+            except RuntimeError as error:  # torch's own
+                raise self._lost(error) from error
             distributed.destroy_process_group()
 
     def abandon(self) -> None:
         """Close the connections without the others, which are gone or must be taken to be."""
         if self.size > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
+
+    def _say(self, what: str) -> None:
+        self._store.set(f"{what}.{self.rank}", "")
+
+    def _all(self, what: str) -> list[str]:
+        return [f"{what}.{rank}" for rank in range(self.size)]
+
+    def _meet(self, ended: Callable[[], bool]) -> None:
+        """Return when all processes have started."""
+        self._say("here")
+        until = time.monotonic() + MEETING_S
+        while not self._store.check(self._all("here")):
+            if ended():
+                raise GroupError("another process of this run ended while it started")
+            if time.monotonic() > until:
+                problem = f"not all {self.size} processes of this run have started within"
+                raise GroupError(f"{problem} {MEETING_S:g} s")
+            time.sleep(LOOK_S)
+
+    def _lost(self, error: RuntimeError) -> GroupError:
+        reason = str(error).partition("\n")[0]
+        return GroupError(f"rank {self.rank} lost another process of this run ({reason})")
 
 
 @dataclass(frozen=True)

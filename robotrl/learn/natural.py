@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from robotrl.learn.actor_critic import ActorCritic, kl_divergence, log_density, standardized
 from robotrl.learn.group import Group
-from robotrl.learn.rollout import Rollout
+from robotrl.learn.rollout import Past, Rollout
 
 
 @dataclass(frozen=True)
 class PolicyBatch:
-    """N samples and the policy that drew them."""
+    """N samples and the policy that drew them; with a memory (B, T) instead of (N,)."""
 
     x: Tensor
     """(N, obs + p) normalised."""
@@ -26,6 +26,8 @@ class PolicyBatch:
     std: Tensor
     log_prob: Tensor
     """(N,)"""
+    past: Past | None
+    """What sequences begin with."""
 
     @staticmethod
     @torch.no_grad()
@@ -33,21 +35,21 @@ class PolicyBatch:
         model: ActorCritic, rollout: Rollout, advantage: Tensor, group: Group, center: bool
     ) -> PolicyBatch:
         """Build it of a rollout with its advantages (T, B), before the policy changes."""
-        x, action = model.normalized(rollout).flatten(0, 1), rollout.action.flatten(0, 1)
-        mean, std = model.mean(x), model.std()
-        scaled = standardized(advantage, group, center).flatten()
-        return PolicyBatch(x, action, scaled, mean, std, log_density(action, mean, std))
+        x, action = rollout.batch(model.normalized(rollout)), rollout.batch(rollout.action)
+        mean, std, past = model.mean(x, rollout.past), model.std(), rollout.past
+        scaled = rollout.batch(standardized(advantage, group, center))
+        return PolicyBatch(x, action, scaled, mean, std, log_density(action, mean, std), past)
 
 
 def surrogate(model: ActorCritic, batch: PolicyBatch) -> Tensor:
     """Advantage that the present policy is expected to have (TRPO, eq. 14)."""
-    ratio = (log_density(batch.action, model.mean(batch.x), model.std()) - batch.log_prob).exp()
+    ratio = (log_density(batch.action, model.mean(batch.x, batch.past), model.std()) - batch.log_prob).exp()
     return (ratio * batch.advantage).mean()
 
 
 def divergence(model: ActorCritic, batch: PolicyBatch) -> Tensor:
     """Mean KL divergence of the present policy from the one that drew the batch."""
-    return kl_divergence(batch.mean, batch.std, model.mean(batch.x), model.std())
+    return kl_divergence(batch.mean, batch.std, model.mean(batch.x, batch.past), model.std())
 
 
 class Fisher:

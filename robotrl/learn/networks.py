@@ -64,8 +64,12 @@ class MirrorLinear(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, 2 * pairs_in) -> (B, 2 * pairs_out)."""
+        return functional.linear(h, *self.whole())
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """Matrix (2 * pairs_out, 2 * pairs_in) and bias (2 * pairs_out,) that it multiplies by and adds."""
         swapped = self.weight.roll(self.weight.shape[1] // 2, dims=1)
-        return functional.linear(h, torch.cat((self.weight, swapped)), torch.cat((self.bias, self.bias)))
+        return torch.cat((self.weight, swapped)), torch.cat((self.bias, self.bias))
 
 
 class MirrorLift(nn.Module):
@@ -118,11 +122,18 @@ def mirror_mlp(
     activation: Activation = "relu",
 ) -> nn.Sequential:
     """Build an MLP with f(M x) = M' f(x) exactly; `hidden` are full widths, all even."""
-    bend = ACTIVATIONS[activation]
-    layers: list[nn.Module] = [MirrorLift(*observation, hidden[0] // 2), bend()]
-    for width_in, width_out in pairwise(hidden):
-        layers += [MirrorLinear(width_in // 2, width_out // 2), bend()]
-    layers.append(MirrorHead(hidden[-1] // 2, *output, gain))
+    first = MirrorLift(*observation, hidden[0] // 2), ACTIVATIONS[activation]()
+    return nn.Sequential(*first, *mirror_head(hidden, output, gain, activation))
+
+
+def mirror_head(
+    widths: Sequence[int], output: tuple[Sequence[int], Sequence[float]], gain: float, activation: Activation
+) -> nn.Sequential:
+    """Build the layers behind a pair of halves of width `widths[0]` that the reflection swaps."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise(widths):
+        layers += [MirrorLinear(width_in // 2, width_out // 2), ACTIVATIONS[activation]()]
+    layers.append(MirrorHead(widths[-1] // 2, *output, gain))
     return nn.Sequential(*layers)
 
 
@@ -155,3 +166,12 @@ class Actor(nn.Module):
         """(B, obs) -> (B, n)."""
         action: Tensor = self.net(self.norm(observation))
         return action
+
+    @property
+    def memory_size(self) -> int:
+        """Values that are carried from step to step: none."""
+        return 0
+
+    def step(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, obs), memory (B, m) -> mean action (B, n), next memory (B, m); it is zero at first."""
+        return self(observation), memory

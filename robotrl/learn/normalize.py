@@ -53,6 +53,18 @@ class RunningNorm(nn.Module):
         self.var.copy_(other.var[:size])
         self.count.copy_(other.count)
 
+    @torch.no_grad()
+    def start_from(self, other: RunningNorm, remembered: int) -> None:
+        """Take over the statistics of a norm that covers the leading components.
+
+        Further components would hardly move any more against a large count, so that is cut to
+        `remembered` where there are some.
+        """
+        size = len(other.mean)
+        self.mean[:size].copy_(other.mean)
+        self.var[:size].copy_(other.var)
+        self.count.copy_(other.count.clamp(max=remembered) if len(self.mean) > size else other.count)
+
 
 class RewardScale:
     """Divide rewards by the running standard deviation of discounted returns.

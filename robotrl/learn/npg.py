@@ -45,7 +45,7 @@ class Npg(OnPolicy):
         super().__init__(params, observation, privileged, action, group, device)
         self.params, self._left = params, 1.0
         self._policy = Flat(policy_parameters(self.model))
-        self._baseline = Baseline(params, self.model.critic, self.group)
+        self._baseline = Baseline(params, self.model, self.group)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """One step of the policy (paper, eq. 3), then the critic's regression."""
@@ -59,7 +59,7 @@ class Npg(OnPolicy):
             kl = float(self.group.mean_(divergence(self.model, batch)))
         return {
             "kl": kl,
-            "value_error": self._baseline.fit(batch.x, target.flatten()),
+            "value_error": self._baseline.fit(batch.x, rollout.batch(target), batch.past),
             "action_std": float(self.model.std().mean().detach()),
             "explained_variance": explained_variance(value, target),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.errors import ConfigError
-from robotrl.learn.critics import Critics, Modern
-from robotrl.learn.flat import Adam, Flat, under
+from robotrl.learn.critics import Modern
+from robotrl.learn.flat import Adam, under
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Actor
 from robotrl.learn.normalize import RunningNorm
+from robotrl.learn.priorities import Priorities
 from robotrl.learn.replay import Batch, Replay
 from robotrl.learn.reward_bound import RewardBound
 from robotrl.learn.squashed import Span
+from robotrl.learn.target_critics import TargetCritics
 from robotrl.spec.records import Between
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ Count = Annotated[int, Between(1)]
 
 MOST_AT_ONCE = 32
 """Updates whose samples are drawn together."""
-ADAM_EPS = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,11 @@ class OffPolicyParams:
     batch: Count = 256
     n_step: Count = 1
     """Rewards that are summed before the critic is asked."""
-    gamma: Annotated[float, Between(0, 1)] = 0.99
+    priority: Annotated[float, Between(0, 1)] = 0.0
+    """Steps are drawn like the critics' error at them to this power; 0 draws all alike."""
+    importance: Annotated[float, Between(0, 1)] = 0.4
+    """How far weights in the critics' loss undo the bias of drawing so; 1 is fully."""
+    gamma: Annotated[float, Between(1e-12, 1)] = 0.99
     tau: Annotated[float, Between(0, 1)] = 0.005
     """How far the target networks move with each update."""
     lr: Positive = 3e-4
@@ -71,7 +75,7 @@ class OffPolicyParams:
             file: where the table stands, for the error.
 
         Raises:
-            ConfigError: one of the two.
+            ConfigError: one of these.
         """
         if not self.hidden:
             raise ConfigError("needs a hidden layer", file=file, key=f"{key}.hidden", value=[])
@@ -82,6 +86,14 @@ class OffPolicyParams:
                 key=f"{key}.replay",
                 value=self.replay,
                 allowed=f"{self.n_step * worlds} or more",
+            )
+        if self.batch > self.replay:
+            raise ConfigError(
+                "is more than is remembered",
+                file=file,
+                key=f"{key}.batch",
+                value=self.batch,
+                allowed=f"up to {self.replay}",
             )
         if self.batch % processes:
             raise ConfigError(
@@ -103,6 +115,7 @@ class OffPolicy(ABC):
 
     actor: Actor
     """Observation (B, obs) -> action of the environment (B, n) without noise; evaluated, exported."""
+    critics: TargetCritics
 
     def __init__(
         self,
@@ -134,6 +147,7 @@ class OffPolicy(ABC):
         self._bound = RewardBound(params.gamma, params.modern.value_max) if params.modern else None
         self._noise = HeldNoise(params.modern.noise_repeat if params.modern else 1, self.generator)
         self._replay: Replay | None = None
+        self._priorities: Priorities | None = None
         self._steps_done, self.updates_done, self._owed = 0, 0, 0.0
 
     @abstractmethod
@@ -173,6 +187,8 @@ class OffPolicy(ABC):
             for batch in self.sample(min(MOST_AT_ONCE, updates - begin)):
                 self.updates_done += 1
                 row = self.update(batch)
+                if self._priorities and batch.row is not None:
+                    self._priorities.update(batch.row, self.critics.surprise)
             rows.append(row)
         return rows
 
@@ -180,7 +196,12 @@ class OffPolicy(ABC):
         """Draw the batches of so many updates, normalised and scaled as the networks want them."""
         assert self._replay is not None, "a step comes first"
         size = self.params.batch // self.group.size
-        drawn = self._replay.sample(count * size, self.params.n_step, self.params.gamma)
+        p = self.params
+        if self._priorities:
+            row, weight = self._priorities.draw(count * size)
+            drawn = replace(self._replay.read(row, p.n_step, p.gamma), row=row, weight=weight)
+        else:
+            drawn = self._replay.sample(count * size, p.n_step, p.gamma)
         ready = replace(
             drawn,
             observation=self.norm(drawn.observation),
@@ -212,8 +233,10 @@ class OffPolicy(ABC):
             self._bound.load_state(under(tensors, "reward_bound"))
         self._noise.load_state(under(tensors, "noise"))
         if "replay.added" in tensors:
-            self._replay = self._memory(worlds=int(tensors["replay.added"][1]))
+            self._replay = self._remember(worlds=int(tensors["replay.added"][1]))
             self._replay.load_state(under(tensors, "replay"))
+        if self._priorities:
+            self._priorities.load_state(under(tensors, "priorities"))
         steps, updates, self._owed = tensors["counts"].tolist()
         self._steps_done, self.updates_done = int(steps), int(updates)
         self.generator.set_state(tensors["generator"].cpu())
@@ -226,25 +249,33 @@ class OffPolicy(ABC):
             parts["reward_bound"] = self._bound.state_dict()
         if self._replay:
             parts["replay"] = self._replay.state()
+        if self._priorities:
+            parts["priorities"] = self._priorities.state()
         return parts
 
     def _counts(self) -> Tensor:
         return torch.tensor([self._steps_done, self.updates_done, self._owed], dtype=torch.float64)
 
-    def _memory(self, worlds: int) -> Replay:
-        capacity, widths = self.params.replay // self.group.size, (len(self.norm.mean), self.action_size)
-        return Replay(capacity, worlds, *widths, self.generator)
+    def _remember(self, worlds: int) -> Replay:
+        p, widths = self.params, (len(self.norm.mean), self.action_size)
+        memory = Replay(p.replay // self.group.size, worlds, *widths, self.generator)
+        if p.priority:
+            exponents = p.priority, p.importance
+            self._priorities = Priorities(memory.rows, worlds, p.n_step, *exponents, self.generator)
+        return memory
 
     @torch.no_grad()
     def _step(self, env: VectorEnv) -> None:
         """One step of every world, remembered, its observations merged into the statistics."""
-        self._replay = self._replay or self._memory(env.num)
+        self._replay = self._replay or self._remember(env.num)
         observed = torch.cat((env.observation, env.privileged), dim=-1)
         self.norm.update(observed, *self._identity, self.group)
         self.actor_norm.copy_from(self.norm)
         unit = self._unit_action(self.norm(observed)[:, : self.observation_size])
         stepped = env.step(self.span(unit))
         self._replay.add(observed, unit, stepped, torch.cat((env.observation, env.privileged), dim=-1))
+        if self._priorities:
+            self._priorities.added(self._replay.added)
         if self._bound:
             self._bound.update(stepped.reward, stepped.terminated | stepped.truncated, self.group)
         self._steps_done += env.num * self.group.size
@@ -264,36 +295,6 @@ class OffPolicy(ABC):
         due = int(self._owed)
         self._owed -= due
         return due
-
-
-class TargetCritics:
-    """Critics, their slowly following targets, and their update."""
-
-    def __init__(self, count: int, params: OffPolicyParams, observation: int, action: int) -> None:
-        """Build E = `count` critics of observations and actions of these widths."""
-        self.online = Critics(count, observation, action, params.hidden, params.modern)
-        self.target = copy.deepcopy(self.online).requires_grad_(False)
-        self.adam = Adam(self.online.parameters(), params.critic_lr, ADAM_EPS)
-        self._target_flat, self._tau = Flat(self.target.parameters()), params.tau
-
-    @torch.no_grad()
-    def backup(self, batch: Batch, action: Tensor, bonus: Tensor | float = 0.0) -> Tensor:
-        """What to learn from a batch whose next actions would be `action` (N, n)."""
-        out = self.target(batch.following, action)
-        return self.online.returns.target(out, batch.reward, batch.discount, bonus)
-
-    def step(self, batch: Batch, target: Tensor, group: Group) -> Tensor:
-        """One gradient step towards the target; returns the loss."""
-        loss = self.online.returns.loss(self.online(batch.observation, batch.action), target)
-        self.adam.flat.gradient.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
-        group.mean_(self.adam.flat.gradient)
-        self.adam.step()
-        return loss.detach()
-
-    def follow(self) -> None:
-        """Move the targets: target += tau (online - target)."""
-        self._target_flat.vector.lerp_(self.adam.flat.vector, self._tau)
 
 
 class HeldNoise:

@@ -25,7 +25,7 @@ from robotrl.learn.collect import OnPolicy
 from robotrl.learn.flat import Adam, clip_norm_
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Reflection
-from robotrl.learn.rollout import Rollout
+from robotrl.learn.rollout import Past, Rollout
 from robotrl.spec.records import Between
 
 PENALISED = "adaptive_kl", "fixed_kl"
@@ -76,11 +76,14 @@ class PpoParams(OnPolicyParams):
             )
         for name in ("minibatches", "minibatch"):
             self.refuse_above(self.steps * worlds, name, file)
+        self.refuse_parts(self.minibatches, "minibatches", worlds, file)
+        if self.minibatch:
+            self.refuse_parts(self.steps * worlds / self.minibatch, "minibatch", worlds, file)
 
 
 @dataclass(frozen=True)
 class Minibatch:
-    """N samples; every tensor is (N, width)."""
+    """N samples; every tensor is (N, width), or (B, T, width) where whole worlds are remembered."""
 
     critic_x: Tensor
     """Normalised critic observation, the actor's first."""
@@ -140,20 +143,22 @@ class Ppo(OnPolicy):
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Several epochs of minibatch steps on the surrogate (paper, algorithm 1)."""
         p, std_old = self.params, self.model.std().detach()
-        samples = self._samples(rollout, std_old)
+        samples, past = self._samples(rollout, std_old), rollout.past
+        parts = self._minibatches(rollout.reward.numel())
         figures: list[dict[str, float]] = []
         for epoch in range(p.epochs):
             if epoch == 0 or p.recompute_advantages:
                 value, advantage = self.estimate(rollout)
                 target = advantage + value
-                samples[:, -2] = standardized(advantage, self.group, p.center_advantages).flatten()
-                samples[:, -1] = target.flatten()
-            shuffled = samples[torch.randperm(len(samples), device=samples.device)]
-            for rows in shuffled.chunk(self._minibatches(len(samples))):
-                figures.append(self._minibatch(rows, std_old))
+                scaled = standardized(advantage, self.group, p.center_advantages)
+                samples[..., -2], samples[..., -1] = rollout.batch(scaled), rollout.batch(target)
+            order = torch.randperm(len(samples), device=samples.device)
+            shuffled = samples.index_select(0, order)  # copies whole rows, unlike samples[order]
+            for rows, ids in zip(shuffled.chunk(parts), order.chunk(parts), strict=True):
+                figures.append(self._minibatch(rows, std_old, past and past.of(ids)))
         means = {name: sum(f[name] for f in figures) / len(figures) for name in figures[0]}
         if p.surrogate == "adaptive_kl":
-            self.adapt_beta(self._divergence(samples, std_old))
+            self.adapt_beta(self._divergence(samples, std_old, past))
             means["beta"] = self.beta
         return {
             **means,
@@ -183,15 +188,15 @@ class Ppo(OnPolicy):
         super().load_state(tensors)
         self.beta = float(tensors["beta"])
 
-    def loss(self, batch: Minibatch, std_old: Tensor) -> Loss:
+    def loss(self, batch: Minibatch, std_old: Tensor, past: Past | None = None) -> Loss:
         """What a minibatch step descends (paper, eq. 7 to 9)."""
-        p, std, mean = self.params, self.model.std(), self.model.mean(batch.critic_x)
-        ratio = (log_density(batch.action, mean, std) - batch.log_prob[:, 0]).exp()
-        gain = ratio * batch.advantage[:, 0]
+        p, std, mean = self.params, self.model.std(), self.model.mean(batch.critic_x, past)
+        ratio = (log_density(batch.action, mean, std) - batch.log_prob[..., 0]).exp()
+        gain = ratio * batch.advantage[..., 0]
         if p.surrogate == "clip":
-            gain = torch.minimum(gain, ratio.clamp(1 - p.clip, 1 + p.clip) * batch.advantage[:, 0])
+            gain = torch.minimum(gain, ratio.clamp(1 - p.clip, 1 + p.clip) * batch.advantage[..., 0])
         surrogate = gain.mean()
-        value_error = (self.model.critic(batch.critic_x) - batch.target).square().mean()
+        value_error = (self.model.values(batch.critic_x, past) - batch.target).square().mean()
         total = p.value_weight * value_error - surrogate - p.entropy * std.log().sum()
         if p.surrogate in PENALISED:
             total = total + self.beta * kl_divergence(batch.mean, std_old, mean, std)
@@ -201,7 +206,7 @@ class Ppo(OnPolicy):
         """Name the columns of samples (N, ...)."""
         return Minibatch(*torch.split(rows, self._widths, dim=-1))
 
-    def differentiate(self, rows: Tensor, std_old: Tensor) -> dict[str, float]:
+    def differentiate(self, rows: Tensor, std_old: Tensor, past: Past | None = None) -> dict[str, float]:
         """Put the gradient of the loss on samples (N, ...) into `gradient`; returns figures."""
         p = self.params
         if self._hand:
@@ -212,27 +217,27 @@ class Ppo(OnPolicy):
             return {"kl": kl, "surrogate": surrogate, "value_error": error}
         batch = self.minibatch(rows)
         self.gradient.zero_()
-        loss = self.loss(batch, std_old)
+        loss = self.loss(batch, std_old, past)
         loss.total.backward()  # type: ignore[no-untyped-call]
         distance = kl_divergence(batch.mean, std_old, loss.mean, self.model.std().detach())
         figures = {"kl": distance, "surrogate": loss.surrogate, "value_error": loss.value_error}
         return {name: float(value) for name, value in figures.items()}
 
     def _samples(self, rollout: Rollout, std_old: Tensor) -> Tensor:
-        """One row (T * B, ...) per sample, so that shuffling is one operation.
+        """One row (T * B, ...) per sample, or world (B, T, ...), so that shuffling is one operation.
 
         The columns are those of `Minibatch`; advantage and target, the last, are filled in later.
         """
         log_prob = log_density(rollout.action, rollout.mean, std_old)[..., None]
         later = torch.empty_like(log_prob)
         columns = self.model.normalized(rollout), rollout.action, rollout.mean, log_prob, later, later
-        return torch.cat(columns, dim=-1).flatten(0, 1)
+        return rollout.batch(torch.cat(columns, dim=-1))
 
     @torch.no_grad()
-    def _divergence(self, samples: Tensor, std_old: Tensor) -> float:
+    def _divergence(self, samples: Tensor, std_old: Tensor, past: Past | None) -> float:
         """KL divergence of the present policy from the one that collected, over all samples."""
         batch = self.minibatch(samples)
-        now = self.model.mean(batch.critic_x), self.model.std()
+        now = self.model.mean(batch.critic_x, past), self.model.std()
         return float(self.group.mean_(kl_divergence(batch.mean, std_old, *now)))
 
     def _minibatches(self, samples: int) -> int:
@@ -240,9 +245,9 @@ class Ppo(OnPolicy):
             return self.params.minibatches
         return max(1, round(samples * self.group.size / self.params.minibatch))
 
-    def _minibatch(self, rows: Tensor, std_old: Tensor) -> dict[str, float]:
+    def _minibatch(self, rows: Tensor, std_old: Tensor, past: Past | None) -> dict[str, float]:
         """One step; returns figures."""
-        figures, shared = self.differentiate(rows, std_old), self._adam.flat.shared
+        figures, shared = self.differentiate(rows, std_old, past), self._adam.flat.shared
         shared[-1] = figures["kl"]
         figures["kl"] = float(self.group.mean_(shared)[-1])
         if self.params.schedule == "adaptive":

@@ -32,11 +32,16 @@ class Batch:
     """(N,) factor of the value of `following`: 0 where the episode terminated."""
     following: Tensor
     """(N, obs + p) what was observed after the last of these steps, before any reset."""
+    row: Tensor | None = None
+    """(N,) where in the memory they start, if they were drawn by priority."""
+    weight: Tensor | None = None
+    """(N,) importance of each in the critics' loss; all the same if there is none."""
 
     def parts(self, count: int) -> Iterator[Batch]:
         """Cut into equal batches, in order."""
-        columns = [getattr(self, field.name).chunk(count) for field in fields(self)]
-        return (Batch(*part) for part in zip(*columns, strict=True))
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        cut = {name: value.chunk(count) for name, value in given.items() if value is not None}
+        return (Batch(**{name: pieces[i] for name, pieces in cut.items()}) for i in range(count))
 
 
 class Replay:
@@ -85,6 +90,16 @@ class Replay:
         return self._filled >= n_step
 
     @property
+    def rows(self) -> int:
+        """Places for a step, those of all worlds together; step t of world w is at (t B + w) modulo this."""
+        return len(self._rows)
+
+    @property
+    def added(self) -> int:
+        """Steps of every world that were ever stored."""
+        return self._added
+
+    @property
     def nbytes(self) -> int:
         """Memory that it occupies."""
         return sum(x.numel() * x.element_size() for x in (self._rows, self._late, self._late_at))
@@ -107,16 +122,22 @@ class Replay:
         self._added += 1
 
     def sample(self, count: int, n_step: int, gamma: float) -> Batch:
-        """Draw transitions with replacement, each as likely, of those whose n-th step is stored.
+        """Draw transitions with replacement, each as likely, of those whose n-th step is stored."""
+        oldest = (self._added - self._filled) * self._worlds
+        starts = (self._filled - n_step + 1) * self._worlds
+        first = torch.randint(starts, (count,), generator=self._generator, device=self._rows.device)
+        return self.read(first + oldest, n_step, gamma)
+
+    def read(self, row: Tensor, n_step: int, gamma: float) -> Batch:
+        """Transitions of n stored steps that start at rows (N,).
 
         Returns of n steps stop at an episode's end; a time-out is bootstrapped from its own last
         observation, a termination not at all (Sutton & Barto 2018, section 7.1; Pardo et al. 2018,
         "Time Limits in Reinforcement Learning", eq. 6).
         """
         device, worlds = self._rows.device, self._worlds
-        oldest = (self._added - self._filled) * worlds
-        starts = (self._filled - n_step + 1) * worlds
-        first = torch.randint(starts, (count,), generator=self._generator, device=device) + oldest
+        count, oldest = len(row), (self._added - self._filled) * worlds
+        first = oldest + (row - oldest) % len(self._rows)
         ahead = torch.arange(0, (n_step + 1) * worlds, worlds, device=device)
         window = self._rows[(first[:, None] + ahead) % len(self._rows)]
         observation, action, reward, end = torch.split(window, self._widths, dim=-1)

@@ -23,6 +23,20 @@ class Rollout:
     last: tuple[Tensor, Tensor]
     """Observation (B, obs) and privileged observation (B, p) after the last step."""
     timeouts: Timeouts
+    memory: Tensor | None = None
+    """(B, m) of actor and critic before the first step; `None` where they have none."""
+
+    @property
+    def past(self) -> Past | None:
+        """What its sequences begin with; `None` where nothing is remembered."""
+        if self.memory is None:
+            return None
+        fresh = torch.cat((torch.zeros_like(self.ended[:1]), self.ended[:-1]))
+        return Past(self.memory, fresh.bool().transpose(0, 1)[..., None])
+
+    def batch(self, values: Tensor) -> Tensor:
+        """Turn values (T, B, ...) into samples (T * B, ...), or with a memory into worlds (B, T, ...)."""
+        return values.flatten(0, 1) if self.memory is None else values.transpose(0, 1)
 
     @staticmethod
     def empty(steps: int, worlds: int, observation: int, privileged: int, action: int) -> Rollout:
@@ -47,6 +61,20 @@ class Timeouts:
     """(k, obs) that the episode ended with, before the reset."""
     privileged: Tensor
     """(k, p)"""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What sequences of B worlds begin with."""
+
+    memory: Tensor
+    """(B, m) of actor and critic before the first step; 0 where an episode begins."""
+    fresh: Tensor
+    """(B, T, 1) bool, where an episode begins at a later step."""
+
+    def of(self, worlds: Tensor) -> Past:
+        """Those of some worlds."""
+        return Past(self.memory[worlds], self.fresh[worlds])
 
 
 def gae(reward: Tensor, ended: Tensor, value: Tensor, last_value: Tensor, gamma: float, lam: float) -> Tensor:

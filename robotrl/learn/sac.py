@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from robotrl.learn.flat import Adam
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Actor, plain_mlp
-from robotrl.learn.off_policy import ADAM_EPS, OffPolicy, OffPolicyParams, Positive, TargetCritics
+from robotrl.learn.off_policy import OffPolicy, OffPolicyParams, Positive
+from robotrl.learn.off_policy_by_hand import climb
 from robotrl.learn.replay import Batch
 from robotrl.learn.squashed import SquashedPolicy
+from robotrl.learn.target_critics import ADAM_EPS, TargetCritics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class Sac(OffPolicy):
             self.log_temperature = nn.Parameter(torch.tensor(math.log(params.temperature)))
         self.actor = Actor(self.actor_norm, self.policy)
         self._adam = Adam([*trunk.parameters(), self.log_temperature], params.lr, ADAM_EPS)
+        self._hand = climb(trunk, self.critics.hand, observation)
         self._target_entropy = params.target_entropy * self.action_size
 
     def explore(self, x: Tensor, noise: Tensor) -> Tensor:
@@ -61,9 +64,13 @@ class Sac(OffPolicy):
         """Critics towards the soft Bellman backup, the policy up the critics, targets after them."""
         noise = self.noise(2 * len(batch.reward)).chunk(2)
         critic_loss = self.critics.step(batch, self.target(batch, noise[0]), self.group)
-        loss, log_prob = self.actor_loss(batch.observation, noise[1])
-        self._adam.flat.gradient.zero_()
-        loss.backward(inputs=self._adam.flat.parameters)  # type: ignore[no-untyped-call]
+        if self._hand:
+            loss, log_prob = self._hand.soft(
+                batch.observation, noise[1], self.log_temperature, self._target_entropy
+            )
+        else:
+            loss, log_prob = self.actor_loss(batch.observation, noise[1])
+            self._adam.differentiate(loss)
         self.group.mean_(self._adam.flat.gradient)
         self._adam.step()
         self.critics.follow()

@@ -13,8 +13,10 @@ from robotrl.learn.deterministic import DeterministicActor
 from robotrl.learn.flat import Adam
 from robotrl.learn.group import Group
 from robotrl.learn.networks import Actor
-from robotrl.learn.off_policy import Count, OffPolicy, OffPolicyParams, TargetCritics
+from robotrl.learn.off_policy import Count, OffPolicy, OffPolicyParams
+from robotrl.learn.off_policy_by_hand import climb
 from robotrl.learn.replay import Batch
+from robotrl.learn.target_critics import TargetCritics
 from robotrl.spec.records import Between
 
 
@@ -52,6 +54,7 @@ class Td3(OffPolicy):
             self.policy = DeterministicActor(params, observation, self.action_size)
             self.critics = TargetCritics(2, params, observation + privileged, self.action_size)
         self.actor = Actor(self.actor_norm, nn.Sequential(self.policy.net, self.span))
+        self._hand = climb(self.policy.net[0], self.critics.hand, observation)
 
     def explore(self, x: Tensor, noise: Tensor) -> Tensor:
         """Add noise to the actor's action (algorithm 1)."""
@@ -61,7 +64,11 @@ class Td3(OffPolicy):
         """Critics towards the clipped backup; with delay, the policy up a critic and targets after both."""
         critic_loss = self.critics.step(batch, self.target(batch, self.noise(len(batch.reward))), self.group)
         if self.updates_done % self.params.policy_delay == 0:
-            self.policy.descend(self.actor_loss(batch.observation), self.group)
+            if self._hand:
+                self._hand.deterministic(batch.observation)
+            else:
+                self.policy.adam.differentiate(self.actor_loss(batch.observation))
+            self.policy.step(self.group)
             self.critics.follow()
             self.policy.follow()
         return {"critic_loss": critic_loss}

@@ -56,7 +56,7 @@ class Trpo(OnPolicy):
         super().__init__(params, observation, privileged, action, group, device)
         self.params = params
         self._policy = Flat(policy_parameters(self.model))
-        self._baseline = Baseline(params, self.model.critic, self.group)
+        self._baseline = Baseline(params, self.model, self.group)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """One step of the policy, then the critic's regression (paper, section 6 and appendix C)."""
@@ -68,7 +68,7 @@ class Trpo(OnPolicy):
         figures = self._search(batch, self.longest(direction, fisher))
         return {
             **figures,
-            "value_error": self._baseline.fit(batch.x, target.flatten()),
+            "value_error": self._baseline.fit(batch.x, rollout.batch(target), batch.past),
             "action_std": float(self.model.std().mean().detach()),
             "explained_variance": explained_variance(value, target),
         }

@@ -34,6 +34,12 @@ def _config(old: str, new: str) -> Callable[[Path], None]:
     return lambda file: _write(file, CONFIG_TEXT.replace(old, new, 1))
 
 
+def _td3(old: str, new: str) -> Callable[[Path], None]:
+    text = find_shipped("configs", "td3").read_text(encoding="utf-8")
+    assert old in text
+    return lambda file: _write(file, text.replace(old, new, 1))
+
+
 def _write(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
@@ -90,6 +96,20 @@ CASES = {
         "train F --out out",
         ("F", "sim.device", "cuda", "cpu"),
         _config("processes = 2", 'processes = 1\nbackend = "warp"\ndevice = "cuda"'),
+    ),
+    "threads of a GPU": Case(
+        "train F --out out",
+        ("F", "sim.threads", "2", "allowed: 1"),
+        _config("processes = 2", 'processes = 1\nthreads = 2\nbackend = "warp"\ndevice = "cuda"'),
+    ),
+    "batch larger than the memory": Case(
+        "train F --out out",
+        ("F", "td3.batch", "got 2000000", "up to 1000000"),
+        _td3("batch = 256", "batch = 2_000_000"),
+    ),
+    "no future": Case("train F --out out", ("F", "td3.gamma", "got 0"), _td3("gamma = 0.99", "gamma = 0")),
+    "table of another algorithm": Case(
+        "train F --out out", ("F", "sac: is missing"), _td3('algorithm = "td3"', 'algorithm = "sac"')
     ),
     "unknown config": Case("train no-such-config", ("no-such-config", "quad12_walk_ppo")),
     "nothing to train": Case("train", ("--resume",)),

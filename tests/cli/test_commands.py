@@ -64,6 +64,11 @@ class _Ending:
             2,
             "robotrl: this command needs warp: pip install 'robotrl[gpu]'\n",
         ),
+        (
+            ModuleNotFoundError("No module named 'stable_baselines3'", name="stable_baselines3"),
+            2,
+            "robotrl: this command needs stable_baselines3: pip install 'robotrl[bench-learn]'\n",
+        ),
         (KeyboardInterrupt(), 130, "robotrl: interrupted\n"),
     ],
     ids=lambda value: type(value).__name__,

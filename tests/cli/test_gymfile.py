@@ -125,6 +125,8 @@ STEPS = "steps = 512           # environment steps"
         ("worlds = 8", "worlds = 8\ntimestep_s = 0.01", ("sim.timestep_s: unknown key",)),
         ("worlds = 8", 'worlds = 8\nbackend = "warp"', ("sim.backend", "'warp'", "allowed: native")),
         ("worlds = 8", 'worlds = 8\ndevice = "cuda"', ("sim.device", "'cuda'", "allowed: cpu")),
+        ("processes = 1", "processes = 1\nthreads = 2", ("sim.threads", "got 2", "allowed: 1")),
+        ("processes = 1", "processes = 1\nthreads = 0", ("sim.threads: is out of range", "1 to 256")),
         ("processes = 1", "processes = 9", ("sim.processes: is too many, got 9", "1 to 8")),
         ("seed = 0", 'seed = 0\nrobot = "quad12"', ("robot: unknown key",)),
     ],
@@ -141,12 +143,52 @@ def test_a_bad_run_is_refused_in_one_sentence(
     assert not folder.exists()
 
 
+def test_another_environment_than_the_files_own_names_the_runs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = config(tmp_path)
+    folder, _ = Train(config=str(file), env="robotrl/InvertedPendulum-v5", seed=3).train(quiet=True)
+    assert folder == Path("runs/small-InvertedPendulum-v5-3")
+    assert 'env = "robotrl/InvertedPendulum-v5"' in (folder / "config.toml").read_text()
+    folder, _ = Train(config=str(file), env="gym:gymnasium.envs:Pendulum-v1").train(quiet=True)
+    assert folder == Path("runs/small-gymnasium.envs-Pendulum-v1-0")
+    folder, _ = Train(config=str(file)).train(quiet=True)
+    assert folder == Path("runs/small-0")
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ("Hopper-v5", "env: there is no such environment, got 'Hopper-v5'; allowed: gym:NAME, robotrl/"),
+        ("robotrl/Cat-v5", "env: there is no such environment, got 'robotrl/Cat-v5'"),
+        ("gym:Pendulun-v1", "env: Gymnasium cannot make it"),
+        ("gym:CartPole-v1", "env: gym:CartPole-v1"),
+        ('a"\nseed = 1', "env: there is no such environment"),
+        ("", "env: there is no such environment, got ''"),
+    ],
+)
+def test_an_environment_that_is_none_is_refused_as_the_files_own(
+    env: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, folder = config(tmp_path), tmp_path / "run"
+    assert main(["train", str(file), "--env", env, "--out", str(folder)]) == WRONG_USE
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"robotrl: {file} with --env {env!r}: {named}")
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("command", "named"),
     [
         ("export RUN", "env: trains a Gymnasium environment, so there is no robot"),
         ("check RUN", "no such file or shipped name in policies"),
         ("train --resume RUN --seconds 9", "seconds: has no such key to replace, got 9.0"),
+        ("train quad12_walk_ppo --env robotrl/Hopper-v5 --out OUT", "env: has no such key to replace"),
+        ("train --resume RUN --env robotrl/Hopper-v5", "--env: cannot be changed with --resume"),
+        ("train --resume RUN --seed 3", "--seed: cannot be changed with --resume, got '3'"),
+        ("train --resume RUN --init-from RUN", "--init-from: cannot be changed with --resume"),
+        ("train --resume RUN --out OUT", "--out: cannot be changed with --resume"),
         ("train CONFIG --out OUT --steps -5", "steps: is out of range, got -5"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mujoco.batch
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from robotrl.cli.main import FINE, PROBLEM, WRONG_USE, main
 from robotrl.cli.train import Train
 from robotrl.cli.training import passed
 from robotrl.learn.checkpoint import newest_checkpoint
-from tests.cli.test_resume import PATIENCE_S, ROWS, config, figures
+from tests.cli.test_resume import PATIENCE_S, ROWS, WALK, assert_same_run, config, figures
 
 PENDULUM = {"Hopper-v5": "InvertedPendulum-v5"}
 
@@ -50,6 +51,28 @@ def test_evaluating_does_not_change_what_is_learned(tmp_path: Path) -> None:
         Train(config=file, out=tmp_path / name, steps=3 * ROWS).train(quiet=True)
     ours, theirs = (newest_checkpoint(tmp_path / name).tensors(0, "learner") for name in ("with", "without"))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("quad12_rough_ppo", WALK), ("classic", {"Hopper-v5": "HalfCheetah-v5"})]
+)
+def test_physics_threads_are_used_and_change_nothing(
+    name: str, changes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, asked = mujoco.batch.Batch, list[int]()
+
+    def threaded(*args: Any, nthread: int, **others: Any) -> Any:
+        asked.append(nthread)
+        return build(*args, nthread=nthread, **others)
+
+    monkeypatch.setattr(mujoco.batch, "Batch", threaded)
+    file = config(tmp_path, name, changes, 1)
+    Train(config=file, out=tmp_path / "one", steps=3 * ROWS).train(quiet=True)
+    assert max(asked) == 1
+    edited(file, ("processes = 1", "threads = 3\nprocesses = 1"))
+    Train(config=file, out=tmp_path / "three", steps=3 * ROWS).train(quiet=True)
+    assert max(asked) == 3
+    assert_same_run(tmp_path / "one", tmp_path / "three", 1)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +133,7 @@ def test_a_run_that_diverges_ends_with_its_last_good_checkpoint(
             ("target: needs a bound", "exactly one of at_least and at_most"),
         ),
         ("gamma = ", "gamma = 1.5 #", ("ppo.gamma: is out of range, got 1.5",)),
-        ("steps = 1\n", 'init = { run = "nowhere" }\nsteps = 1\n', ("nowhere: holds no checkpoint",)),
+        ("steps = 1\n", 'init = { run = "nowhere" }\nsteps = 1\n', ("init.run: is neither", "'nowhere'")),
     ],
 )
 def test_bad_keys_are_refused_before_anything_is_written(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from robotrl.learn import actor_critic
+from robotrl.learn import actor_critic, networks
 from robotrl.learn.a2c import A2c, A2cParams, Batch
 from robotrl.learn.actor_critic import ActorCritic, OnPolicyParams
 from robotrl.learn.baseline import Baseline
@@ -32,10 +32,12 @@ from robotrl.learn.networks import Unmirrored
 from robotrl.learn.normalize import RewardScale
 from robotrl.learn.npg import Npg, NpgParams
 from robotrl.learn.ppo import Minibatch, Ppo, PpoParams
-from robotrl.learn.rollout import Rollout, Timeouts, gae
+from robotrl.learn.recurrent import MemoryParams
+from robotrl.learn.rollout import Past, Rollout, Timeouts, gae
 from robotrl.learn.trpo import Trpo, TrpoParams
 from robotrl.learn.vpg import Vpg, VpgParams
 from tests.exact.mdp import Mdp, Path, action_values, deterministic_mdp, paths, policy_value, random_mdp
+from tests.learn.test_networks import Reflection
 
 OBS, ACTIONS, N = 3, 2, 12
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
@@ -177,6 +179,7 @@ COMMON: dict[str, Any] = {
     "actor_gain": 1.0,
 }
 PARTS = Unmirrored(OBS), Unmirrored(0), Unmirrored(ACTIONS)
+MIRRORED = Reflection((1, 0, 2), (1.0, 1.0, -1.0)), Unmirrored(0), Reflection((1, 0), (1.0, 1.0))
 PPO = PpoParams(
     **COMMON,
     epochs=1,
@@ -286,9 +289,43 @@ def test_vpgs_gradient_equals_finite_differences() -> None:
     check_gradient(lambda: vpg.loss(x, action, weight), policy_parameters(vpg.model))
 
 
+def a_past(model: ActorCritic) -> Past:
+    """Three worlds of four steps, with episodes that begin at the second, third and last one."""
+    blank, fresh = model.forgotten(3), torch.zeros(3, 4, 1, dtype=torch.bool)
+    assert blank is not None
+    fresh[0, 1] = fresh[1, 2] = fresh[1, 3] = True
+    return Past(torch.randn_like(blank), fresh)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+@pytest.mark.parametrize("parts", [PARTS, MIRRORED])
+def test_gradients_through_a_memory_equal_finite_differences(
+    kind: Any,
+    parts: tuple[networks.Reflection, networks.Reflection, networks.Reflection],
+) -> None:
+    common = {**COMMON, "hidden": (4,), "memory": MemoryParams(kind=kind, width=4)}
+    ppo = Ppo(replace(PPO, **{k: common[k] for k in ("hidden", "memory")}), *parts)
+    past, std_old = a_past(ppo.model), torch.full((ACTIONS,), 0.45)
+    x, weight = torch.randn(3, 4, OBS), torch.randn(3, 4)
+    mean = ppo.model.mean(x, past).detach() + 0.1 * torch.randn(3, 4, ACTIONS)
+    action = mean + std_old * torch.randn(3, 4, ACTIONS)
+    log_prob = actor_critic.log_density(action, mean, std_old)[..., None]
+    batch = Minibatch(x, action, mean, log_prob, weight[..., None], torch.randn(3, 4, 1))
+    check_gradient(lambda: ppo.loss(batch, std_old, past).total, list(ppo.model.parameters()))
+    rows = torch.cat([getattr(batch, f.name) for f in fields(batch)], -1)
+    ppo.differentiate(rows, std_old, past)
+    close(ppo.gradient, flatten(torch.autograd.grad(ppo.loss(batch, std_old, past).total, ppo.parameters)))
+    vpg = Vpg(VpgParams(**common, lr=1e-3), *parts)
+    check_gradient(lambda: vpg.loss(x, action, weight, past), policy_parameters(vpg.model))
+    baseline = Baseline(VpgParams(**common, lr=1e-3), vpg.model, Group())
+    check_gradient(lambda: baseline.error(x, weight, past), list(vpg.model.critic.parameters()))
+    a2c = A2c(A2cParams(**common, lr=1e-3), *parts)
+    check_gradient(lambda: a2c.loss(Batch(x, action, weight, weight, past)), list(a2c.model.parameters()))
+
+
 def test_the_baselines_gradient_equals_finite_differences() -> None:
     model = a_model()
-    baseline = Baseline(VpgParams(**COMMON, lr=1e-3), model.critic, Group())
+    baseline = Baseline(VpgParams(**COMMON, lr=1e-3), model, Group())
     x, target = torch.randn(N, OBS), torch.randn(N)
     check_gradient(lambda: baseline.error(x, target), list(model.critic.parameters()))
 

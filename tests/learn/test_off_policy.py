@@ -15,6 +15,7 @@ from robotrl.learn.ddpg import Ddpg, DdpgParams
 from robotrl.learn.off_policy import HeldNoise, OffPolicy
 from robotrl.learn.sac import Sac, SacParams
 from robotrl.learn.td3 import Td3, Td3Params
+from robotrl.spec.records import read_record
 from tests.learn.test_replay import Stepped
 
 LOW, HIGH = (-2.0, -1.0), (2.0, 3.0)
@@ -84,7 +85,15 @@ def modern_td3() -> OffPolicy:
     return td3(modern=Modern(width=16, bins=21, noise_repeat=4))
 
 
-EVERY = [sac, td3, ddpg, modern_sac, modern_td3]
+def prioritised_sac() -> OffPolicy:
+    return sac(priority=0.6)
+
+
+def prioritised_modern_td3() -> OffPolicy:
+    return td3(priority=0.6, importance=1.0, modern=Modern(width=16, bins=21, noise_repeat=4))
+
+
+EVERY = [sac, td3, ddpg, modern_sac, modern_td3, prioritised_sac, prioritised_modern_td3]
 
 
 @pytest.mark.parametrize("build", EVERY)
@@ -149,6 +158,13 @@ def test_held_noise_lasts_as_often_as_its_distribution_says() -> None:
     mean_length = sum(k * w for k, w in enumerate(weights, 1)) / sum(weights)
     assert float(changed) == pytest.approx(1 / mean_length, abs=0.01)
     assert abs(float(drawn.std()) - 1) < 0.02
+
+
+@pytest.mark.parametrize("key", ["priority", "importance"])
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_impossible_exponents_are_refused(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"a\.toml: sac\.{key}: .*{value}.*1"):
+        read_record(SacParams, {key: value}, file=Path("a.toml"), key="sac")
 
 
 @pytest.mark.parametrize(("wrong", "key"), [({"replay": 20}, "sac.replay"), ({"hidden": ()}, "sac.hidden")])
