@@ -34,6 +34,8 @@ class SerialBody:
         robot: what the body is.
         ports: device files that replace those of robot.toml: by bus name, and `imu`.
         open_port: opens a device file at a baud rate.
+        guarded: whether a guardian process turns torque off when this one stalls; servos that robot.toml
+            leaves to one (`watchdog = "guardian"`) get no torque without it.
 
     Raises:
         BadInputError: `ports` names something that the robot does not have.
@@ -44,10 +46,13 @@ class SerialBody:
         robot: RobotSpec,
         ports: Mapping[str, str] | None = None,
         open_port: Callable[[str, int], Port] = SerialPort,
+        *,
+        guarded: bool = False,
     ) -> None:
         self._robot = robot
         self._paths = _paths(robot, ports or {})
         self._open_port = open_port
+        self._guarded = guarded
         self._ports: list[ReopeningPort] = []
         self._groups: list[ServoGroup] = []
         self._imu: Wt901 | None = None
@@ -73,7 +78,9 @@ class SerialBody:
         for name, bus in robot.bus.items():
             indices = [i for i, joint in enumerate(robot.joint) if joint.bus == name]
             port = self._reopening(name, bus.baud_bd)
-            self._groups.append(ServoGroup(name, robot, indices, port, self._paths[name]))
+            self._groups.append(
+                ServoGroup(name, robot, indices, port, self._paths[name], guarded=self._guarded)
+            )
         self._imu = Wt901(self._reopening(IMU, robot.imu.baud_bd), robot.imu)
         for group in self._groups:
             group.open()
@@ -112,10 +119,13 @@ class SerialBody:
         joint, sets the goals to where the joints are, and refuses while a bus watchdog is tripped.
 
         Raises:
-            DeviceError: a target is not finite or outside its joint's limits; nothing was sent.
+            DeviceError: a target is not finite or outside its joint's limits, or servos without a watchdog
+                have no guardian; nothing was sent.
         """
         if command.kind is CommandKind.TRACK:
             goals = [group.counts(command.joint_target_rad[group.indices]) for group in self._groups]
+            for group in self._groups:
+                group.require_watch()
             for group, goal in zip(self._groups, goals, strict=True):
                 with contextlib.suppress(PortError):
                     group.track(goal)

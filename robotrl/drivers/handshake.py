@@ -6,21 +6,15 @@ EEPROM cells wear, so a register is written only where it differs from robot.tom
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntFlag
 
 import numpy as np
 
-from robotrl.drivers import xseries as x
-from robotrl.drivers.dynamixel_bus import DynamixelBus, Ints
-from robotrl.drivers.registers import Register
-from robotrl.drivers.xseries import HardwareError
+from robotrl.drivers.registers import Ints, Register
+from robotrl.drivers.series import SERIES
+from robotrl.drivers.servo_bus import ServoBus
 from robotrl.errors import DeviceError
 from robotrl.spec.robot import JointSpec, RobotSpec
-
-_SHUTDOWN_ON = HardwareError.OVERLOAD | HardwareError.ELECTRICAL_SHOCK | HardwareError.OVERHEATING
-"""Factory value of Shutdown (63)."""
-
-_FIRST = ((x.STATUS_RETURN_LEVEL, 2), (x.TORQUE_ENABLE, 0), (x.BUS_WATCHDOG, 0))
-"""Sent before anything is read: a servo must answer, accept EEPROM writes, and accept goals."""
 
 
 def position_limits(joint: JointSpec, robot: RobotSpec) -> tuple[int, int]:
@@ -34,35 +28,20 @@ def position_limits(joint: JointSpec, robot: RobotSpec) -> tuple[int, int]:
 
 
 def configuration(robot: RobotSpec, joints: Sequence[JointSpec]) -> list[tuple[Register, Ints]]:
-    """Return what every servo must hold before torque goes on: (register, one value per joint)."""
-    servos = [robot.servo_of(joint) for joint in joints]
+    """Return what every servo must hold before torque goes on: (register, one value per joint).
+
+    Args:
+        robot: what they must be.
+        joints: those of one bus.
+    """
+    series = SERIES[robot.bus[joints[0].bus].protocol]
+    settings = [series.settings(robot.servo_of(joint)) for joint in joints]
     limits = [position_limits(joint, robot) for joint in joints]
-
-    def same(value: int) -> Ints:
-        return np.full(len(joints), value)
-
-    pwm_limit = np.array([s.pwm_limit for s in servos])
+    same = [(rows[0][0], np.array([value for _, value in rows])) for rows in zip(*settings, strict=True)]
     return [
-        (x.RETURN_DELAY_TIME, same(0)),
-        (x.DRIVE_MODE, same(0)),
-        (x.OPERATING_MODE, same(x.POSITION_CONTROL)),
-        (x.HOMING_OFFSET, same(0)),
-        (x.TEMPERATURE_LIMIT, np.array([s.temperature_limit_c for s in servos])),
-        (x.MAX_VOLTAGE_LIMIT, np.array([round(s.voltage_max_v / x.VOLTAGE_UNIT_V) for s in servos])),
-        (x.MIN_VOLTAGE_LIMIT, np.array([round(s.voltage_min_v / x.VOLTAGE_UNIT_V) for s in servos])),
-        (x.PWM_LIMIT, pwm_limit),
-        (x.MAX_POSITION_LIMIT, np.array([high for _, high in limits])),
-        (x.MIN_POSITION_LIMIT, np.array([low for low, _ in limits])),
-        (x.STARTUP_CONFIGURATION, same(0)),
-        (x.SHUTDOWN, same(int(_SHUTDOWN_ON))),
-        (x.POSITION_D_GAIN, same(0)),
-        (x.POSITION_I_GAIN, same(0)),
-        (x.POSITION_P_GAIN, np.array([s.position_p_gain for s in servos])),
-        (x.FEEDFORWARD_2ND_GAIN, same(0)),
-        (x.FEEDFORWARD_1ST_GAIN, same(0)),
-        (x.GOAL_PWM, pwm_limit),
-        (x.PROFILE_ACCELERATION, same(0)),
-        (x.PROFILE_VELOCITY, same(0)),
+        *same,
+        (series.max_position, np.array([high for _, high in limits])),
+        (series.min_position, np.array([low for low, _ in limits])),
     ]
 
 
@@ -76,9 +55,10 @@ class Handshake:
         place: the bus's name and port, for errors.
     """
 
-    def __init__(self, bus: DynamixelBus, robot: RobotSpec, joints: Sequence[JointSpec], place: str) -> None:
+    def __init__(self, bus: ServoBus, robot: RobotSpec, joints: Sequence[JointSpec], place: str) -> None:
         self._bus = bus
         self._robot = robot
+        self._series = SERIES[robot.bus[joints[0].bus].protocol]
         self._joints = joints
         self._place = place
 
@@ -90,13 +70,18 @@ class Handshake:
             PortError: the port has gone.
         """
         self._check_models()
-        for register, value in _FIRST:
-            self._bus.sync_write(register, np.full(len(self._joints), value))
-        for register, value in _FIRST:
-            self._settle(register, np.full(len(self._joints), value))
+        for register, value in self._series.takeover:
+            self._bus.sync_write(register, self._same(value))
+        for register, value in self._series.takeover:
+            self._settle(register, self._same(value))
         for register, values in configuration(self._robot, self._joints):
             self._settle(register, values)
+        for register, value in self._series.seal:
+            self._settle(register, self._same(value))
         self._check_health()
+
+    def _same(self, value: int) -> Ints:
+        return np.full(len(self._joints), value)
 
     def _check_models(self) -> None:
         models = [self._bus.ping(id_) for id_ in self._bus.ids]
@@ -139,11 +124,12 @@ class Handshake:
         )
 
     def _check_health(self) -> None:
-        errors = self._read(x.HARDWARE_ERROR_STATUS)
+        errors = self._read(self._series.health)
         for i in np.flatnonzero(errors).tolist():
             raise DeviceError(
                 f"{self._place}: {_called(self._joints[i])} reports hardware error "
-                f"{_error_names(int(errors[i]))}; remove the cause, then cycle its power"
+                f"{_error_names(self._series.health_bits, int(errors[i]))}; "
+                "remove the cause, then cycle its power"
             )
 
 
@@ -151,6 +137,6 @@ def _called(joint: JointSpec) -> str:
     return f"servo {joint.id} ({joint.name})"
 
 
-def _error_names(error: int) -> str:
-    named = [bit.name.lower().replace("_", " ") for bit in HardwareError if error & bit and bit.name]
+def _error_names(bits: type[IntFlag], error: int) -> str:
+    named = [bit.name.lower().replace("_", " ") for bit in bits if error & bit and bit.name]
     return ", ".join(named) or str(error)

@@ -10,34 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robotrl.drivers import xseries as x
-from robotrl.drivers.dynamixel import ErrorBit
-from robotrl.drivers.dynamixel_bus import DynamixelBus, Ints
 from robotrl.drivers.handshake import Handshake, position_limits
 from robotrl.drivers.port import Port
-from robotrl.drivers.registers import Register
+from robotrl.drivers.registers import Block, Ints, Register
 from robotrl.drivers.replies import Replies
+from robotrl.drivers.series import SERIES
 from robotrl.errors import DeviceError
 from robotrl.spec.robot import JointSpec, RobotSpec
 from robotrl.spec.state import Floats
-
-_MEASURED = (
-    x.PRESENT_LOAD,
-    x.PRESENT_VELOCITY,
-    x.PRESENT_POSITION,
-    x.PRESENT_INPUT_VOLTAGE,
-    x.PRESENT_TEMPERATURE,
-)
-_BLOCK_START = _MEASURED[0].address
-_BLOCK_SIZE = _MEASURED[-1].end - _BLOCK_START
-_BLOCK = np.dtype(
-    {
-        "names": ["load", "velocity", "position", "voltage", "temperature"],
-        "formats": [r.dtype for r in _MEASURED],
-        "offsets": [r.address - _BLOCK_START for r in _MEASURED],
-        "itemsize": _BLOCK_SIZE,
-    }
-)
-"""What is read each tick: registers 126 to 146."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +48,25 @@ class ServoGroup:
         indices: spec indices of the joints on this bus; the order of all arrays here.
         port: the bus's port.
         path: the port's name, for errors.
+        guarded: whether a guardian process turns torque off when this one stalls.
     """
 
-    def __init__(self, name: str, robot: RobotSpec, indices: Sequence[int], port: Port, path: str) -> None:
+    def __init__(
+        self, name: str, robot: RobotSpec, indices: Sequence[int], port: Port, path: str, *, guarded: bool
+    ) -> None:
         joints = [robot.joint[i] for i in indices]
         n = len(joints)
         self.indices = np.array(indices)
         self._joints = joints
-        self._bus = DynamixelBus(port, robot.bus[name], [j.id for j in joints])
+        spec = robot.bus[name]
+        self._name = name
+        self._series = SERIES[spec.protocol]
+        self._bus = self._series.bus(port, spec, [j.id for j in joints])
         self._handshake = Handshake(self._bus, robot, joints, f"bus {name} on {path}")
         self._scale(robot, joints)
-        self._watchdog = np.full(n, round(robot.bus[name].watchdog_s / x.WATCHDOG_UNIT_S))
+        self._watchdog = np.full(n, round(spec.watchdog_s / x.WATCHDOG_UNIT_S))
+        self._unwatched = spec.watchdog == "guardian" and not guarded
+        self._layout()
         self._present = np.zeros(n, np.int64)
         self._error = np.zeros(n, np.int64)
         self._fresh = np.zeros(n, np.bool_)
@@ -91,9 +79,19 @@ class ServoGroup:
         self._zero = np.array([float(j.zero_count) for j in joints])
         self._counts_per_rad = np.array([s.counts_per_rad for s in servos])
         self._velocity_unit_rad_s = np.array([s.velocity_unit_rad_s for s in servos])
-        self._p_gain = np.array([s.position_p_gain for s in servos])
+        self._stiff = np.array([self._series.stiff(s) for s in servos])
         self._lowest = np.array([low for low, _ in limits])
         self._highest = np.array([high for _, high in limits])
+
+    def _layout(self) -> None:
+        """Where in the block that is read each tick the measured registers are."""
+        measured = self._series.measured
+        wanted = (measured.position, measured.velocity, measured.load, measured.voltage, measured.temperature)
+        by_place = sorted(wanted, key=lambda register: register.address)
+        self._block = Block(by_place)
+        self._columns = [by_place.index(register) for register in wanted]
+        self._load_unit = measured.load.unit.scale
+        self._voltage_unit_v = measured.voltage.unit.scale
 
     def open(self) -> None:
         """Check and configure every servo; torque is off afterwards.
@@ -116,30 +114,34 @@ class ServoGroup:
             PortError: the port has gone.
         """
         self._fresh = np.zeros_like(self._fresh)  # stays so when the port fails
-        replies = self._bus.sync_read(_BLOCK_START, _BLOCK_SIZE)
+        replies = self._bus.sync_read(self._block.address, self._block.size)
         self._fresh = fresh = replies.fresh
-        block = replies.data.view(_BLOCK)[:, 0]
-        self._present[fresh] = block["position"][fresh]
+        values = self._block.decode(replies.data).T
+        position, velocity, load, voltage, temperature = (values[k] for k in self._columns)
+        self._present[fresh] = position[fresh]
         self._measure_errors(replies)
         to = self.indices[fresh]
-        angle = self._sign * (block["position"] - self._zero) / self._counts_per_rad
+        angle = self._sign * (position - self._zero) / self._counts_per_rad
         into.position_rad[to] = angle[fresh]
-        into.velocity_rad_s[to] = (self._sign * block["velocity"] * self._velocity_unit_rad_s)[fresh]
-        into.load[to] = (self._sign * block["load"] * x.LOAD_UNIT)[fresh]
-        into.voltage_v[to] = (block["voltage"] * x.VOLTAGE_UNIT_V)[fresh]
-        into.temperature_c[to] = block["temperature"][fresh]
+        into.velocity_rad_s[to] = (self._sign * velocity * self._velocity_unit_rad_s)[fresh]
+        into.load[to] = (self._sign * load * self._load_unit)[fresh]
+        into.voltage_v[to] = (voltage * self._voltage_unit_v)[fresh]
+        into.temperature_c[to] = temperature[fresh]
         into.hardware_error[self.indices] = self._error
         into.stamp_s[to] = now_s
 
     def _measure_errors(self, replies: Replies) -> None:
-        """Keep register 70 of servos whose alert bit is set; the bit itself until the register is read."""
-        alert = (replies.error & ErrorBit.ALERT) != 0
+        """Keep every servo's hardware errors; where only an alert tells of them, that until they are read."""
+        if not self._series.alert:
+            self._error[replies.fresh] = replies.error[replies.fresh]
+            return
+        alert = (replies.error & self._series.alert) != 0
         self._error[replies.fresh & ~alert] = 0
-        unknown = alert & ((self._error == 0) | (self._error == ErrorBit.ALERT))
+        unknown = alert & ((self._error == 0) | (self._error == self._series.alert))
         if unknown.any():
-            self._error[unknown] = ErrorBit.ALERT
-            status = self._bus.read_register(x.HARDWARE_ERROR_STATUS)
-            errors = status.values(x.HARDWARE_ERROR_STATUS)
+            self._error[unknown] = self._series.alert
+            status = self._bus.read_register(self._series.health)
+            errors = status.values(self._series.health)
             known = unknown & status.fresh & (errors != 0)
             self._error[known] = errors[known]
 
@@ -161,6 +163,18 @@ class ServoGroup:
             )
         return goals.astype(np.int64)
 
+    def require_watch(self) -> None:
+        """Refuse motion that nothing would end.
+
+        Raises:
+            DeviceError: nothing would stop the servos if this process stalled.
+        """
+        if self._unwatched:
+            raise DeviceError(
+                f"bus {self._name}: its servos have no watchdog, and no guardian process runs that would "
+                "turn their torque off when the control loop stalls"
+            )
+
     def track(self, goals: Ints) -> None:
         """Send goal positions, arming first if need be; where arming fails nothing else is sent.
 
@@ -170,16 +184,16 @@ class ServoGroup:
         if not self._armed:
             self._armed = self._arm()
         if self._armed:
-            self._bus.sync_write(x.GOAL_POSITION, goals)
+            self._bus.sync_write(self._series.goal, goals)
 
     def damp(self) -> None:
-        """Remove all stiffness: no drive shorts the motors, whose back-EMF then brakes them.
+        """Remove all stiffness.
 
         Raises:
             PortError: the port has gone.
         """
         self._armed = False
-        self._bus.sync_write(x.POSITION_P_GAIN, np.zeros_like(self._p_gain))
+        self._write_all(self._series.stiffness, self._series.damped)
 
     def limp(self) -> None:
         """Torque off.
@@ -188,7 +202,7 @@ class ServoGroup:
             PortError: the port has gone.
         """
         self._armed = False
-        self._bus.sync_write(x.TORQUE_ENABLE, np.zeros_like(self._p_gain))
+        self._write_all(self._series.torque, 0)
 
     def rearm(self) -> None:
         """Clear tripped bus watchdogs; stiffness goes first, so that no servo returns to its old goal.
@@ -197,25 +211,36 @@ class ServoGroup:
             PortError: the port has gone.
         """
         self.damp()
-        self._bus.sync_write(x.BUS_WATCHDOG, np.zeros_like(self._watchdog))
+        if self._series.watchdog is not None:
+            self._write_all(self._series.watchdog, 0)
+
+    def _write_all(self, register: Register, value: int) -> None:
+        self._bus.sync_write(register, np.full(len(self._joints), value))
 
     def _arm(self) -> bool:
         """Make following safe: goals at the measured position, stiffness, watchdog, then torque.
 
         Each step that a lost packet could make dangerous is read back. A tripped watchdog refuses.
         """
-        if not self._fresh.all() or not self._holds(x.BUS_WATCHDOG, lambda now: now != x.WATCHDOG_TRIPPED):
+        series = self._series
+        if not self._fresh.all() or self._tripped():
             return False
         here = np.clip(self._present, self._lowest, self._highest)
-        self._bus.sync_write(x.GOAL_POSITION, here)
-        if not self._holds(x.GOAL_POSITION, lambda now: now == here):
+        self._bus.sync_write(series.goal, here)
+        if not self._holds(series.goal, lambda now: now == here):
             return False
-        self._bus.sync_write(x.POSITION_P_GAIN, self._p_gain)
-        self._bus.sync_write(x.BUS_WATCHDOG, self._watchdog)
-        if not self._holds(x.BUS_WATCHDOG, lambda now: now == self._watchdog):
-            return False
-        self._bus.sync_write(x.TORQUE_ENABLE, np.ones_like(self._p_gain))
+        self._bus.sync_write(series.stiffness, self._stiff)
+        if series.watchdog is not None:
+            self._bus.sync_write(series.watchdog, self._watchdog)
+            if not self._holds(series.watchdog, lambda now: now == self._watchdog):
+                return False
+        self._write_all(series.torque, 1)
         return True
+
+    def _tripped(self) -> bool:
+        """Whether a watchdog has tripped, or may have."""
+        watchdog = self._series.watchdog
+        return watchdog is not None and not self._holds(watchdog, lambda now: now != x.WATCHDOG_TRIPPED)
 
     def _holds(self, register: Register, law: Callable[[Ints], NDArray[np.bool_]]) -> bool:
         """Whether every servo answers and its register obeys the law."""

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robotrl.emulator.dynamixel_servos import DynamixelServos
 from robotrl.emulator.faults import IMU_LINE, FaultScript, in_window
+from robotrl.emulator.feetech_servos import FeetechServos
+from robotrl.emulator.firmware import Firmware
 from robotrl.emulator.imus import Wt901
 from robotrl.emulator.plant import STEP_S, Plant
-from robotrl.emulator.servos import ServoBus
 from robotrl.emulator.truth import STEPS_PER_SAMPLE, TruthLog
 from robotrl.emulator.wire import Cable, wire_time_s
+from robotrl.spec.buses import ServoProtocol
 from robotrl.spec.robot import RobotSpec
 
 _ROUNDING_S = 1e-9
 _COMMANDS = "imu commands"
 """The IMU's line has a wire of its own for each direction; a servo bus has one for both."""
+
+
+FIRMWARE: Mapping[ServoProtocol, type[Firmware]] = MappingProxyType(
+    {"dynamixel2": DynamixelServos, "feetech_sts": FeetechServos, "feetech_scs": FeetechServos}
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -60,7 +70,10 @@ class Machine:
         lines = (*robot.bus, IMU_LINE)
         streams = np.random.SeedSequence(seed).spawn(len(lines) + 1)
         self.plant = Plant(robot, seed)
-        self.buses = {name: ServoBus(robot, name, self.plant.joint_pos_rad()) for name in robot.bus}
+        self.buses = {
+            name: FIRMWARE[bus.protocol](robot, name, self.plant.joint_pos_rad())
+            for name, bus in robot.bus.items()
+        }
         self.imu = Wt901(robot.imu, np.random.default_rng(streams[0]))
         self.cables = {
             line: Cable(line, script, np.random.default_rng(stream))
@@ -156,7 +169,7 @@ class Machine:
                 self._cut[cut.line] = out
                 self.events.append(Event(f"{'unplug' if out else 'plug'} {cut.line}", time_s))
 
-    def _report(self, bus: ServoBus) -> None:
+    def _report(self, bus: Firmware) -> None:
         if bus.events:
             self.events += [Event(e.kind, e.time_s, e.servo_id) for e in bus.events]
             bus.events.clear()

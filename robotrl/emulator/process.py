@@ -8,15 +8,20 @@ import math
 import os
 import select
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Protocol
 
+from robotrl.drivers import dynamixel, feetech, sts
 from robotrl.drivers import xseries as x
-from robotrl.drivers.dynamixel import Code, InstructionPacket, PacketParser, split_span
+from robotrl.drivers.framing import Framing
+from robotrl.drivers.registers import Register
 from robotrl.emulator.faults import IMU_LINE
 from robotrl.emulator.machine import Delivery, Machine
 from robotrl.emulator.wire import PacketFramer, PseudoTerminal
 from robotrl.errors import ProtocolError
+from robotrl.spec.buses import ServoProtocol
 
 _IDLE_WAIT_S = 0.2
 _LONGEST_BATCH_S = 0.02
@@ -93,7 +98,7 @@ class BusClock:
     def host_sent(self, line: str, packet: bytes) -> None:
         """Live through the whole transaction of this packet."""
         machine = self._machine
-        reads_state = line != IMU_LINE and _reads_position(packet)
+        reads_state = line != IMU_LINE and _BEGINS_TICK[machine.robot.bus[line].protocol](packet)
         if reads_state and not self._is_retry(line):
             self._begin_read(line)
         self._now_s = machine.transmit(line, packet, self._now_s)
@@ -128,16 +133,51 @@ class BusClock:
         return _IDLE_WAIT_S
 
 
-def _reads_position(packet: bytes) -> bool:
+def _reads_dynamixel_position(packet: bytes) -> bool:
     """Whether a host's packet is a sync read, fast or not, that covers Present Position."""
-    for parsed in PacketParser().feed(packet):
-        if isinstance(parsed, InstructionPacket) and parsed.code in (Code.SYNC_READ, Code.FAST_SYNC_READ):
+    for parsed in dynamixel.PacketParser().feed(packet):
+        codes = (dynamixel.Code.SYNC_READ, dynamixel.Code.FAST_SYNC_READ)
+        if isinstance(parsed, dynamixel.InstructionPacket) and parsed.code in codes:
             try:
-                address, size, _ = split_span(parsed.params)
+                address, size, _ = dynamixel.split_span(parsed.params)
             except ProtocolError:
                 return False
-            return address <= x.PRESENT_POSITION.address and address + size >= x.PRESENT_POSITION.end
+            return _covers(address, size, x.PRESENT_POSITION)
     return False
+
+
+def _reads_sts_position(packet: bytes) -> bool:
+    """Whether a host's packet is a sync read that covers Present Position."""
+    for parsed in feetech.InstructionParser().feed(packet):
+        if parsed.code == feetech.Code.SYNC_READ:
+            try:
+                address, size, _ = feetech.split_read(parsed.params)
+            except ProtocolError:
+                return False
+            return _covers(address, size, sts.PRESENT_POSITION)
+    return False
+
+
+def _writes_scs_goals(packet: bytes) -> bool:
+    """Whether a host's packet is a sync write: SCS servos are read one by one, but get goals together."""
+    return any(p.code == feetech.Code.SYNC_WRITE for p in feetech.InstructionParser().feed(packet))
+
+
+def _covers(address: int, size: int, register: Register) -> bool:
+    return address <= register.address and address + size >= register.end
+
+
+_FRAMINGS: Mapping[ServoProtocol, Framing] = MappingProxyType(
+    {"dynamixel2": dynamixel.FRAMING, "feetech_sts": feetech.FRAMING, "feetech_scs": feetech.FRAMING}
+)
+_BEGINS_TICK: Mapping[ServoProtocol, Callable[[bytes], bool]] = MappingProxyType(
+    {
+        "dynamixel2": _reads_dynamixel_position,
+        "feetech_sts": _reads_sts_position,
+        "feetech_scs": _writes_scs_goals,
+    }
+)
+"""By which packet the bus clock knows that a control tick begins."""
 
 
 class Emulator:
@@ -162,7 +202,9 @@ class Emulator:
         self._commands = commands
         self._report = report
         self._ports = {line: PseudoTerminal() for line in machine.cables}
-        self._framers = {line: PacketFramer() for line in machine.robot.bus}
+        self._framers = {
+            name: PacketFramer(_FRAMINGS[bus.protocol]) for name, bus in machine.robot.bus.items()
+        }
         self._typed = b""
         self._stopped = False
         self._clock: Clock = WallClock(machine) if clock == "wall" else BusClock(machine)

@@ -12,7 +12,7 @@ import tty
 
 import numpy as np
 
-from robotrl.drivers.dynamixel import HEADER, MAX_LENGTH
+from robotrl.drivers.framing import Framing
 from robotrl.emulator.faults import Cut, FaultScript, Noise, in_window
 from robotrl.errors import PortError
 
@@ -144,15 +144,17 @@ class PseudoTerminal:
 
 
 class PacketFramer:
-    """Cuts a host's bytes into Dynamixel packets by header and length alone.
+    """Cuts a host's bytes into packets by header and length alone.
 
-    Wire time and faults apply to whole packets, also to those whose CRC is wrong. Bytes that belong
+    Wire time and faults apply to whole packets, also to those whose checksum is wrong. Bytes that belong
     to no packet come out as a piece of their own.
+
+    Args:
+        framing: of the line's protocol.
     """
 
-    _FIXED = 7  # header, id and length
-
-    def __init__(self) -> None:
+    def __init__(self, framing: Framing) -> None:
+        self._framing = framing
         self._buffer = b""
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -165,20 +167,18 @@ class PacketFramer:
         return pieces
 
     def _next_piece(self) -> bytes:
-        start = self._buffer.find(HEADER)
+        start = self._buffer.find(self._framing.start)
         if start != 0:
             return self._stray(start)
-        if len(self._buffer) < self._FIXED:
-            return b""
-        length = int.from_bytes(self._buffer[5:7], "little")
-        if length > MAX_LENGTH:
+        size = self._framing.measure(self._buffer)
+        if size == 0:
             return self._buffer[:1]
-        size = self._FIXED + length
         return self._buffer[:size] if len(self._buffer) >= size else b""
 
     def _stray(self, start: int) -> bytes:
         """Bytes before the next header; the end may be the beginning of one, so it waits."""
         if start > 0:
             return self._buffer[:start]
-        keep = max(k for k in range(4) if k == 0 or self._buffer.endswith(HEADER[:k]))
+        header = self._framing.start
+        keep = max(k for k in range(len(header)) if k == 0 or self._buffer.endswith(header[:k]))
         return self._buffer[: len(self._buffer) - keep]

@@ -6,12 +6,14 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from robotrl.errors import ConfigError
+from robotrl.spec.buses import BusSpec, Refuse, ServoProtocol, check_bus, check_gains
 from robotrl.spec.channels import Source
 from robotrl.spec.records import Between, load_toml, read_record
 from robotrl.spec.state import Floats, frozen
@@ -23,22 +25,6 @@ Reaction = Literal["hold", "damp", "limp"]
 """What the gate asks for when a check fails: freeze the targets, remove stiffness, torque off."""
 
 Positive = Annotated[float, Between(1e-9)]
-
-
-@dataclass(frozen=True)
-class BusSpec:
-    """One half-duplex servo bus behind a serial port."""
-
-    protocol: Literal["dynamixel2"]
-    port: str
-    baud_bd: Literal[57600, 115200, 1000000, 2000000, 3000000, 4000000]
-    fast_sync_read: bool
-    """One reply frame for all servos instead of one each."""
-    reply_timeout_s: Annotated[float, Between(0.001, 0.1)]
-    """How long one read waits for its replies beyond their time on the wire."""
-    retries_per_tick: Annotated[int, Between(0, 3)]
-    watchdog_s: Annotated[float, Between(0.02, 2.54)]
-    """Bus Watchdog (98): servos stop by themselves after this long without an instruction."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +48,14 @@ class ServoType:
     voltage); a brushed motor at share u of `voltage` gives
     ``torque = stall_torque * (u * voltage / nominal_voltage) - back_emf * speed`` less friction:
     the straight torque-speed line from the stall torque to the no-load speed, both of which scale
-    with the present voltage. I and D gains are written as 0: the e-Manual gives K_D = D / 16, but
+    with the present voltage. On Feetech servos the PWM registers are Max Torque (16), 1000 counts full drive.
+    I and D gains are written as 0: the e-Manual gives K_D = D / 16, but
     neither the sampling time nor the filter of its difference, so a D gain could not be the same
     number of N m s/rad in training and on the robot; the damping by the motor's own back-EMF is, as
     it follows from the data sheet.
     """
 
-    protocol: Literal["dynamixel2"]
+    protocol: ServoProtocol
     model_number: Annotated[int, Between(1, 65535)]
     counts_per_rev: Annotated[int, Between(256, 65536)]
     velocity_unit_rad_s: Positive
@@ -287,7 +274,7 @@ def load_robot(file: Path) -> RobotSpec:
 def _check_possible(robot: RobotSpec, file: Path) -> None:
     """Refuse what parses but cannot be: dangling names, duplicates, inverted or unreachable limits."""
 
-    def refuse(key: str, problem: str, value: Any, allowed: Any) -> None:  # noqa: ANN401
+    def refuse(key: str, problem: str, value: object, allowed: str | Iterable[object]) -> None:
         raise ConfigError(problem, file=file, key=key, value=value, allowed=allowed)
 
     if not robot.joint:
@@ -321,12 +308,20 @@ def _check_possible(robot: RobotSpec, file: Path) -> None:
                     getattr(joint, posture),
                     f"{joint.position_min_rad} to {joint.position_max_rad}",
                 )
+        if robot.servo_of(joint).protocol != robot.bus[joint.bus].protocol:
+            protocol = robot.bus[joint.bus].protocol
+            allowed = sorted(name for name, servo in robot.servo.items() if servo.protocol == protocol)
+            refuse(f"{key}.servo", f"does not speak {protocol} as bus {joint.bus} does", joint.servo, allowed)
         _check_encoder_range(joint, robot.servo_of(joint), key, refuse)
+    for name, bus in robot.bus.items():
+        check_bus(name, bus, robot.control.rate_hz, refuse)
+    for name, servo in robot.servo.items():
+        check_gains(name, servo.protocol, servo.position_p_gain, servo.pwm_full, refuse)
     _check_limits(robot, refuse)
     _check_supply(robot, refuse)
 
 
-def _check_supply(robot: RobotSpec, refuse: Any) -> None:  # noqa: ANN401
+def _check_supply(robot: RobotSpec, refuse: Refuse) -> None:
     supply = robot.supply
     for name, current_a in supply.stall_current_a.items():
         if name not in robot.servo:
@@ -339,7 +334,7 @@ def _check_supply(robot: RobotSpec, refuse: Any) -> None:  # noqa: ANN401
             refuse("supply.open_v", f"is no voltage for servo {name}", supply.open_v, f"{low} to {high}")
 
 
-def _check_encoder_range(joint: JointSpec, servo: ServoType, key: str, refuse: Any) -> None:  # noqa: ANN401
+def _check_encoder_range(joint: JointSpec, servo: ServoType, key: str, refuse: Refuse) -> None:
     for name in ("position_min_rad", "position_max_rad"):
         angle = getattr(joint, name)
         count = joint.zero_count + joint.sign * angle * servo.counts_per_rad
@@ -351,7 +346,7 @@ def _check_encoder_range(joint: JointSpec, servo: ServoType, key: str, refuse: A
             refuse(f"{key}.{name}", "is outside the encoder's turn", angle, f"{span[0]:.4f} to {span[1]:.4f}")
 
 
-def _check_limits(robot: RobotSpec, refuse: Any) -> None:  # noqa: ANN401
+def _check_limits(robot: RobotSpec, refuse: Refuse) -> None:
     limits = robot.limits
     for name, servo in robot.servo.items():
         if servo.pwm_limit > servo.pwm_full:
@@ -394,14 +389,6 @@ def _check_limits(robot: RobotSpec, refuse: Any) -> None:  # noqa: ANN401
                 "is shorter than one control period",
                 getattr(limits, name),
                 f"{tick_s} or more",
-            )
-    for name, bus in robot.bus.items():
-        if bus.watchdog_s < 2 * tick_s:
-            refuse(
-                f"bus.{name}.watchdog_s",
-                "is shorter than two control periods",
-                bus.watchdog_s,
-                f"{2 * tick_s} or more",
             )
     norm = math.sqrt(sum(q * q for q in robot.imu.mount_quat))
     if abs(norm - 1.0) > 1e-3:  # noqa: PLR2004 - written by hand, so to three digits

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import cast
 
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import (
@@ -18,8 +19,8 @@ from robotrl.drivers.dynamixel import (
 from robotrl.drivers.imu import Kind, encode
 from robotrl.drivers.registers import Access, Area, Register
 from robotrl.errors import PortError
+from tests.drivers.fake_line import FakeLine
 
-Damage = Callable[[bytes], bytes]
 TABLE_END = 148
 
 
@@ -64,57 +65,13 @@ class FakeServo:
         return StatusPacket(self[x.ID], fault | alert, params)
 
 
-class FakeBus:
-    """A `Port` with servos behind it; replies are there at once, and waiting takes no time.
-
-    `sent` holds every instruction in order. `faults` are applied to the replies of the coming
-    instructions, one each: bytes in, bytes that reach the host out.
-    """
+class FakeBus(FakeLine[InstructionPacket]):
+    """Dynamixel servos on a fake line."""
 
     def __init__(self, ids: Iterable[int]) -> None:
+        super().__init__()
         self.servos = {id_: FakeServo(id_) for id_ in ids}
-        self.sent: list[InstructionPacket] = []
-        self.faults: list[Damage] = []
-        self.echo = False
-        self.gone = False
-        self.closed = False
         self._parser = PacketParser()
-        self._incoming = b""
-        self._late = b""
-
-    def write(self, data: bytes) -> None:
-        """Take instructions and queue the answers."""
-        self._check()
-        if self.echo:
-            self._incoming += data
-        for packet in self._parser.feed(data):
-            assert isinstance(packet, InstructionPacket)
-            self.sent.append(packet)
-            reply = self._answer(packet)
-            if reply or packet.code != Code.SYNC_WRITE:
-                self._deliver(reply)
-
-    def read(self, deadline_s: float) -> bytes:
-        """Return what is queued; time stands still here."""
-        self._check()
-        data, self._incoming = self._incoming, b""
-        return data
-
-    def drain(self) -> bytes:
-        """Return what is queued."""
-        return self.read(0.0)
-
-    def close(self) -> None:
-        """Note that it happened."""
-        self.closed = True
-
-    def hold_back(self) -> None:
-        """Let the next reply arrive only after the following request has been sent."""
-        self.faults.append(self._keep)
-
-    def silence(self, count: int) -> None:
-        """Lose the replies to the next `count` instructions."""
-        self.faults += [lambda _: b""] * count
 
     def trip(self) -> None:
         """Let every bus watchdog have tripped."""
@@ -131,17 +88,13 @@ class FakeBus:
         self.sent.clear()
         return names
 
-    def _check(self) -> None:
-        if self.gone:
-            raise PortError("port fake has gone away")
+    def _parse(self, data: bytes) -> list[InstructionPacket]:
+        packets = self._parser.feed(data)
+        assert all(isinstance(packet, InstructionPacket) for packet in packets)
+        return cast("list[InstructionPacket]", packets)
 
-    def _keep(self, data: bytes) -> bytes:
-        self._late = data
-        return b""
-
-    def _deliver(self, reply: bytes) -> None:
-        late, self._late = self._late, b""
-        self._incoming += late + (self.faults.pop(0)(reply) if self.faults else reply)
+    def _is_answered(self, packet: InstructionPacket) -> bool:
+        return packet.code != Code.SYNC_WRITE
 
     def _answer(self, packet: InstructionPacket) -> bytes:
         if packet.id == BROADCAST_ID:

@@ -9,8 +9,8 @@ import numpy as np
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers.dynamixel import PacketParser, StatusPacket
 from robotrl.drivers.registers import Register
+from robotrl.emulator.dynamixel_servos import DynamixelServos
 from robotrl.emulator.plant import STEP_S
-from robotrl.emulator.servos import ServoBus
 from robotrl.spec.robot import RobotSpec, load_robot
 from robotrl.spec.shipped import find_shipped
 
@@ -38,7 +38,7 @@ class Host:
         self.position_rad = self.robot.default_rad.copy()
         self.velocity_rad_s = np.zeros(len(self.robot.joint))
         self.supply_v = 12.0
-        self.bus = ServoBus(self.robot, BUS, self.position_rad)
+        self.bus = DynamixelServos(self.robot, BUS, self.position_rad)
         self.ids = self.bus.ids
         self.steps = 0
         self.live(0.02)

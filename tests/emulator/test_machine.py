@@ -9,9 +9,9 @@ from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import imu as imu_codec
 from robotrl.drivers import xseries as x
 from robotrl.drivers.registers import Register
+from robotrl.emulator.dynamixel_servos import FAST_TURNAROUND_S
 from robotrl.emulator.faults import Cut, FaultScript, Noise, Push, Silence
 from robotrl.emulator.machine import Delivery, Machine
-from robotrl.emulator.servos import FAST_TURNAROUND_S
 from tests.emulator.host import quad12
 
 ROBOT = quad12()

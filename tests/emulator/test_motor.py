@@ -9,6 +9,7 @@ import pytest
 
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
+from robotrl.emulator.dynamixel_servos import OVERLOAD_S
 from robotrl.emulator.motor import (
     AMBIENT_C,
     HEAT_CAPACITY_J_K,
@@ -16,7 +17,6 @@ from robotrl.emulator.motor import (
     warmed_c,
 )
 from robotrl.emulator.plant import STEP_S
-from robotrl.emulator.servos import OVERLOAD_S
 from tests.emulator.host import Host
 
 ID = 11  # row 0, sign +1

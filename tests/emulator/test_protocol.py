@@ -8,7 +8,7 @@ import pytest
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import BROADCAST_ID, Code, ErrorBit, Fault, InstructionPacket
-from robotrl.emulator.servos import IDLE_RESET_S, RETURN_DELAY_UNIT_S, TURNAROUND_S
+from robotrl.emulator.firmware import IDLE_RESET_S, RETURN_DELAY_UNIT_S, TURNAROUND_S
 from tests.emulator.host import Host
 
 ALL_IDS = [11, 12, 13, 21, 22, 23, 31, 32, 33, 41, 42, 43]

@@ -8,7 +8,7 @@ from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Fault
 from robotrl.drivers.registers import Access, Area, Register
-from robotrl.emulator.control_table import FIXED
+from robotrl.emulator.dynamixel_registers import FIXED
 from tests.emulator.host import Host
 
 ID = 12

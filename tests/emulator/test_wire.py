@@ -9,8 +9,8 @@ import pytest
 
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
+from robotrl.emulator.dynamixel_servos import DynamixelServos
 from robotrl.emulator.faults import Cut, FaultScript, Noise
-from robotrl.emulator.servos import ServoBus
 from robotrl.emulator.wire import Cable, PacketFramer, PseudoTerminal, wire_time_s
 from tests.emulator.host import BUS, many_servos
 
@@ -39,7 +39,7 @@ def test_one_cycle_takes_the_time_of_the_published_table(
 ) -> None:
     """A sync write of goals and a sync read of load, speed and position, as in protocols.md section 3."""
     robot = many_servos(servos, baud_bd)
-    bus = ServoBus(robot, BUS, np.zeros(servos))
+    bus = DynamixelServos(robot, BUS, np.zeros(servos))
     prompt = dxl.write(dxl.BROADCAST_ID, x.RETURN_DELAY_TIME.address, b"\x00")
     bus.receive(prompt, 0.0)
     for fast, expected_ms in ((False, plain_ms), (True, fast_ms)):
@@ -55,23 +55,23 @@ def test_the_framer_cuts_packets_whatever_the_chunks() -> None:
     packets = [dxl.ping(11), dxl.write(12, 116, bytes(4)), dxl.sync_read(126, 21, range(30), fast=True)]
     stream = b"".join(packets)
     for size in (1, 3, 7, len(stream)):
-        framer = PacketFramer()
+        framer = PacketFramer(dxl.FRAMING)
         cut = [p for at in range(0, len(stream), size) for p in framer.feed(stream[at : at + size])]
         assert cut == packets
 
 
 def test_the_framer_passes_noise_on_and_finds_the_next_packet() -> None:
     noise = b"\xff\xff\x00\x12"
-    assert PacketFramer().feed(noise + dxl.ping(11)) == [noise, dxl.ping(11)]
+    assert PacketFramer(dxl.FRAMING).feed(noise + dxl.ping(11)) == [noise, dxl.ping(11)]
 
 
 def test_the_framer_keeps_packets_with_a_wrong_crc_whole() -> None:
     broken = dxl.ping(11)[:-1] + b"\x00"
-    assert PacketFramer().feed(broken + dxl.ping(12)) == [broken, dxl.ping(12)]
+    assert PacketFramer(dxl.FRAMING).feed(broken + dxl.ping(12)) == [broken, dxl.ping(12)]
 
 
 def test_an_impossible_length_does_not_swallow_what_follows() -> None:
-    framer = PacketFramer()
+    framer = PacketFramer(dxl.FRAMING)
     pieces = framer.feed(dxl.HEADER + b"\x0b\xff\xff\x01" + dxl.ping(12))
     assert pieces[-1] == dxl.ping(12)
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Fault
-from robotrl.drivers.registers import Access, Area, Register
+from robotrl.drivers.registers import Access, Area, Bytes2D, Register
+from robotrl.emulator.register_file import RegisterFile
 
-Ints = NDArray[np.int64]
-
-_END = max(r.end for r in x.REGISTERS.values())
-
-GOALS = (x.GOAL_PWM, x.GOAL_VELOCITY, x.GOAL_POSITION)
+GOALS = frozenset(r.address for r in (x.GOAL_PWM, x.GOAL_VELOCITY, x.GOAL_POSITION))
 """Read-only after a Bus Watchdog trip (e-Manual, Bus Watchdog)."""
 
 FIXED = frozenset(
@@ -40,29 +34,15 @@ FIXED = frozenset(
 otherwise), so that a host is told rather than misled."""
 
 
-class ControlTables:
-    """Registers of n servos; every register is an (n,) array of its values, keyed by address.
-
-    Args:
-        initial: register address -> (n,) values that differ from the manual's initial value.
-        count: n.
-    """
-
-    def __init__(self, count: int, initial: dict[int, Ints]) -> None:
-        self.count = count
-        self.values: dict[int, Ints] = {
-            r.address: initial.get(r.address, np.full(count, r.initial, np.int64)).copy()
-            for r in x.REGISTERS.values()
-        }
+class ControlTables(RegisterFile):
+    """Registers of n servos, with the rules of who may read and write what and when."""
 
     def restart(self, servo: int) -> None:
         """Give one servo's RAM registers their initial values; EEPROM stays."""
-        for register in x.REGISTERS.values():
-            if register.area is Area.RAM:
-                self.values[register.address][servo] = register.initial
+        self.reset_ram(servo)
         self.values[x.GOAL_PWM.address][servo] = self.values[x.PWM_LIMIT.address][servo]
 
-    def block(self, address: int, size: int) -> NDArray[np.uint8] | Fault:
+    def block(self, address: int, size: int) -> Bytes2D | Fault:
         """Return (n, size) bytes from `address` on, or why not.
 
         Reserved bytes between registers read 0. A read must begin inside a register and end before
@@ -70,14 +50,9 @@ class ControlTables:
         """
         if size == 0:
             return Fault.DATA_LENGTH
-        if address + size > _END or not any(r.address <= address < r.end for r in x.REGISTERS.values()):
+        if address + size > self.end or not any(r.address <= address < r.end for r in self.places.values()):
             return Fault.ACCESS
-        image = np.zeros((self.count, _END), np.uint8)
-        for register in x.REGISTERS.values():
-            if register.address < address + size and register.end > address:
-                raw = self.values[register.address].astype("<i8").view(np.uint8).reshape(self.count, 8)
-                image[:, register.address : register.end] = raw[:, : register.size]
-        return image[:, address : address + size]
+        return self.image(address, size)
 
     def write(self, servo: int, address: int, data: bytes) -> Fault:
         """Write one servo's registers: all of them, or none and the reason.
@@ -87,7 +62,7 @@ class ControlTables:
             address: of the first register; `data` must cover whole registers without gaps.
             data: little-endian values.
         """
-        entries = self._split(address, data)
+        entries = self._split(servo, address, data)
         if isinstance(entries, Fault):
             return entries
         for register, value in entries:
@@ -97,12 +72,12 @@ class ControlTables:
             self.values[register.address][servo] = value
         return Fault.NONE
 
-    def _split(self, address: int, data: bytes) -> Sequence[tuple[Register, int]] | Fault:
+    def _split(self, servo: int, address: int, data: bytes) -> Sequence[tuple[Register, int]] | Fault:
         if not data:
             return Fault.DATA_LENGTH
         entries = []
         while data:
-            register = x.REGISTERS.get(address)
+            register = self.tables[servo].registers.get(address)
             if register is None:
                 return Fault.ACCESS
             if len(data) < register.size:
@@ -116,12 +91,13 @@ class ControlTables:
         locked = register.area is Area.EEPROM and self.of(x.TORQUE_ENABLE, servo)
         out_of_range = not register.minimum <= value <= register.maximum
         frozen = register.address in FIXED and value != self.of(register, servo)
-        beyond_limit = register in GOALS and not self._within_limits(servo, register, value)
+        beyond_limit = register.address in GOALS and not self._within_limits(servo, register, value)
+        turns_on = register.address == x.TORQUE_ENABLE.address and value == 1
         reasons = (
             (register.access is Access.R or locked, Fault.ACCESS),
             (out_of_range or frozen or self._held_by_watchdog(servo, register, value), Fault.DATA_RANGE),
             (beyond_limit, Fault.DATA_LIMIT),
-            (register is x.TORQUE_ENABLE and value == 1 and self.shut_down(servo), Fault.RESULT_FAIL),
+            (turns_on and self.shut_down(servo), Fault.RESULT_FAIL),
         )
         return next((fault for applies, fault in reasons if applies), Fault.NONE)
 
@@ -129,18 +105,14 @@ class ControlTables:
         """After a trip the goals are read-only and Bus Watchdog itself takes nothing but 0."""
         if self.of(x.BUS_WATCHDOG, servo) != x.WATCHDOG_TRIPPED:
             return False
-        return register in GOALS or (register is x.BUS_WATCHDOG and value != 0)
+        return register.address in GOALS or (register.address == x.BUS_WATCHDOG.address and value != 0)
 
     def _within_limits(self, servo: int, goal: Register, value: int) -> bool:
-        if goal is x.GOAL_POSITION:
+        if goal.address == x.GOAL_POSITION.address:
             low, high = self.of(x.MIN_POSITION_LIMIT, servo), self.of(x.MAX_POSITION_LIMIT, servo)
             return low <= value <= high
-        limit = x.PWM_LIMIT if goal is x.GOAL_PWM else x.VELOCITY_LIMIT
+        limit = x.PWM_LIMIT if goal.address == x.GOAL_PWM.address else x.VELOCITY_LIMIT
         return abs(value) <= self.of(limit, servo)
-
-    def of(self, register: Register, servo: int) -> int:
-        """Return one servo's value of a register."""
-        return int(self.values[register.address][servo])
 
     def shut_down(self, servo: int) -> bool:
         """Whether a hardware error has turned the torque off; only a reboot allows it again."""

@@ -1,4 +1,4 @@
-"""Firmware of the XC430 servos on one bus: instructions, position control, watchdog, protection.
+"""Firmware of the X-series servos on one Dynamixel bus: instructions, bus watchdog, protection.
 
 Source: ROBOTIS e-Manual, "Protocol 2.0" and "XC430-W240-T". What the manual leaves open is marked as
 an assumption where it is decided. Time is always an argument.
@@ -7,65 +7,42 @@ an assumption where it is decided. Time is always an argument.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Code, Fault, InstructionPacket, StatusPacket
-from robotrl.emulator.control_table import ControlTables
-from robotrl.emulator.motor import AMBIENT_C, Motors, warmed_c
+from robotrl.emulator.dynamixel_registers import ControlTables
+from robotrl.emulator.firmware import (
+    RETURN_DELAY_UNIT_S,
+    TURNAROUND_S,
+    Firmware,
+    Flags,
+    Floats,
+    Reply,
+    ServoEvent,
+    control_table,
+)
 from robotrl.emulator.plant import STEP_S
 from robotrl.errors import ProtocolError
 from robotrl.spec.robot import RobotSpec
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-
-TURNAROUND_S = 50e-6
-"""A servo's own time from instruction to reply with Return Delay Time 0."""
 FAST_TURNAROUND_S = 10e-6
-"""The same per servo inside the one frame of a fast sync read."""
-RETURN_DELAY_UNIT_S = 2e-6
-IDLE_RESET_S = 0.002
-"""A started packet is forgotten after this long without a byte. Assumption."""
-VELOCITY_WINDOW = 10
-"""Present Velocity = encoder difference over this many steps, so 5 ms late and 0.15 rad/s coarse.
-Assumption: the servo's filter is not published."""
+"""A servo's own time inside the one frame of a fast sync read."""
 OVERLOAD_S = 2.0
 """Full drive against a stalled shaft for this long is an Overload Error. Assumption."""
 STALLED_SHARE = 0.05
 """Stalled: slower than this share of the no-load speed."""
-HEALTH_STEPS = 20
-"""Steps between two looks at temperature, voltage and load."""
 
 _BAUD_CODES = {57600: 1, 115200: 2, 1000000: 3, 2000000: 4, 3000000: 5, 4000000: 6}
 _ANSWER_READS = 1
 _ANSWER_ALL = 2
 
 
-@dataclass(frozen=True)
-class Reply:
-    """Bytes that a servo sends, and the pause before them since the line fell silent."""
-
-    data: bytes
-    gap_s: float
-
-
-@dataclass(frozen=True)
-class ServoEvent:
-    """Something that a servo did by itself: its bus watchdog tripped, or it shut down."""
-
-    kind: str
-    servo_id: int
-    time_s: float
-
-
-class ServoBus:
-    """All servos on one bus. Arrays are (n,) in spec order of the joints on this bus.
+class DynamixelServos(Firmware):
+    """All servos on one Dynamixel bus. Arrays are (n,) in spec order of the joints on this bus.
 
     They come as after assembly: ids and baud rate set, everything else at its factory value, torque
     off. A real X-series goal survives torque off; so it does here, and a host that enables torque
@@ -75,102 +52,54 @@ class ServoBus:
         robot: the robot.
         bus: name of the bus.
         joint_pos_rad: (all joints,) angles at power-up.
+
+    Raises:
+        SimulationError: a servo's model is not known.
     """
 
     def __init__(self, robot: RobotSpec, bus: str, joint_pos_rad: Floats) -> None:
-        self.index = np.array([i for i, joint in enumerate(robot.joint) if joint.bus == bus])
-        joints = [robot.joint[i] for i in self.index]
-        types = [robot.servo_of(joint) for joint in joints]
-        self.ids = [joint.id for joint in joints]
-        self._row = {id_: row for row, id_ in enumerate(self.ids)}
-        self._motors = Motors.of(robot, joints)
-        self._sign = np.array([float(joint.sign) for joint in joints])
-        self._zero = np.array([float(joint.zero_count) for joint in joints])
-        self._counts_per_rad = np.array([s.counts_per_rad for s in types])
-        self._velocity_unit = np.array([s.velocity_unit_rad_s for s in types])
-        self._p_divisor = np.array([s.p_gain_divisor for s in types])
-        self._pwm_full = np.array([float(s.pwm_full) for s in types])
-        self._stalled_rad_s = STALLED_SHARE * np.array([s.no_load_speed_rad_s for s in types])
-        ids_and_models = {
-            x.ID.address: np.array(self.ids, np.int64),
-            x.MODEL_NUMBER.address: np.array([s.model_number for s in types], np.int64),
-            x.BAUD_RATE.address: np.full(len(joints), _BAUD_CODES[robot.bus[bus].baud_bd], np.int64),
+        super().__init__(robot, bus, joint_pos_rad)
+        tables = [control_table(servo) for servo in self._types]
+        assembled = {
+            x.ID.address: np.array(self._assembled_ids),
+            x.BAUD_RATE.address: np.full(len(tables), _BAUD_CODES[robot.bus[bus].baud_bd]),
         }
-        self.tables = ControlTables(len(joints), ids_and_models)
+        self.tables = ControlTables(tables, assembled)
+        self._row = {id_: row for row, id_ in enumerate(self._assembled_ids)}
+        self._stalled_rad_s = STALLED_SHARE * np.array([s.no_load_speed_rad_s for s in self._types])
         self._parser = dxl.PacketParser()
-        self._last_byte_s = -math.inf
         self._last_instruction_s = 0.0
         self._watchdog_deadline_s = math.inf
-        self.events: list[ServoEvent] = []
-        self.temperature_c = np.full(len(joints), AMBIENT_C)
-        self.torque_nm = np.zeros(len(joints))
-        """(n,) motor torque of the last step, in the joint's direction."""
-        self._pwm = np.zeros(len(joints))
-        self._heat_j = np.zeros(len(joints))
-        self._overload_s = np.zeros(len(joints))
-        self._supply_v = robot.supply.open_v
-        self._step = 0
-        self._counts = self._encode(joint_pos_rad[self.index])
-        self._history = np.tile(self._counts, (VELOCITY_WINDOW, 1))
-        self._oldest = self._history[0]
-        self.tables.values[x.GOAL_POSITION.address][:] = self._counts
+        self._overload_s = np.zeros(len(tables))
+        self.tables.values[x.GOAL_POSITION.address][:] = self._counts()
 
     # The firmware's own step ---------------------------------------------------------------
 
-    def step(self, time_s: float, joint_pos_rad: Floats, joint_vel_rad_s: Floats, supply_v: float) -> float:
-        """Run one control step at `time_s`; the torques are then in `torque_nm`.
+    @property
+    def ids(self) -> Sequence[int]:
+        """(n,) as assembled: changing an id is not emulated."""
+        return self._assembled_ids
 
-        Args:
-            time_s: now.
-            joint_pos_rad: (all joints,) true angles; the encoder rounds them to counts.
-            joint_vel_rad_s: (all joints,) true speeds, for the back-EMF.
-            supply_v: voltage at the servos.
+    def _counts(self) -> Floats:
+        counts: Floats = self._encoder + self.tables.values[x.HOMING_OFFSET.address]
+        return counts
 
-        Returns:
-            The current drawn from the supply, in A.
-        """
-        self._measure(joint_pos_rad[self.index])
+    def _control(self, time_s: float, speed: Floats) -> Floats:
         if time_s > self._watchdog_deadline_s + 1e-9:
             self._trip_watchdogs(time_s)
         values = self.tables.values
-        enabled = values[x.TORQUE_ENABLE.address] == 1
         limit = np.minimum(abs(values[x.GOAL_PWM.address]), values[x.PWM_LIMIT.address])
-        error = values[x.GOAL_POSITION.address] - self._counts
-        wanted = values[x.POSITION_P_GAIN.address] / self._p_divisor * error
-        self._pwm = np.where(enabled, np.rint(np.minimum(np.maximum(wanted, -limit), limit)), 0.0)
-        speed = self._sign * joint_vel_rad_s[self.index]
-        drive = self._pwm / self._pwm_full
-        torque = self._motors.torque_nm(drive, enabled, supply_v, speed)
-        current = self._motors.current_a(torque)
-        self._heat_j += self._motors.heat_w(current) * STEP_S
-        self._supply_v = supply_v
-        self.torque_nm = self._sign * torque
-        self._watch_load(enabled & (abs(self._pwm) >= limit) & (limit > 0), speed)
-        if self._step % HEALTH_STEPS == 0:
-            self._check_health(time_s)
-        self._step += 1
-        return float(drive @ current)
-
-    def _encode(self, joint_pos_rad: Floats) -> Floats:
-        """Encoder counts of this bus's joints, whole numbers."""
-        return np.rint(self._zero + self._sign * joint_pos_rad * self._counts_per_rad)  # type: ignore[no-any-return]
-
-    def _measure(self, joint_pos_rad: Floats) -> None:
-        self._counts = self._encode(joint_pos_rad) + self.tables.values[x.HOMING_OFFSET.address]
-        slot = self._step % VELOCITY_WINDOW
-        self._oldest = self._history[slot].copy()
-        self._history[slot] = self._counts
-
-    def _watch_load(self, saturated: Flags, speed: Floats) -> None:
+        error = values[x.GOAL_POSITION.address] - self._counts()
+        driven = self._proportional(values[x.POSITION_P_GAIN.address], error, limit)
+        pwm = np.where(self.torque_enabled, driven, 0.0)
+        saturated = self.torque_enabled & (abs(pwm) >= limit) & (limit > 0)
         stalled = saturated & (abs(speed) < self._stalled_rad_s)
         self._overload_s = np.where(stalled, self._overload_s + STEP_S, 0.0)
+        return pwm
 
     def _check_health(self, time_s: float) -> None:
-        """Warm up, raise Hardware Error bits, and turn off the torque where Shutdown says so."""
+        """Raise Hardware Error bits, and turn off the torque where Shutdown says so."""
         values = self.tables.values
-        period_s = HEALTH_STEPS * STEP_S
-        self.temperature_c = warmed_c(self.temperature_c, self._heat_j / period_s, period_s)
-        self._heat_j[:] = 0.0
         volts = round(self._supply_v / x.VOLTAGE_UNIT_V)
         bad_voltage = (volts > values[x.MAX_VOLTAGE_LIMIT.address]) | (
             volts < values[x.MIN_VOLTAGE_LIMIT.address]
@@ -180,9 +109,9 @@ class ServoBus:
         status |= np.where(bad_voltage, int(x.HardwareError.INPUT_VOLTAGE), 0)
         status |= np.where(hot, int(x.HardwareError.OVERHEATING), 0)
         status |= np.where(self._overload_s > OVERLOAD_S, int(x.HardwareError.OVERLOAD), 0)
-        failed = (status & values[x.SHUTDOWN.address] != 0) & (values[x.TORQUE_ENABLE.address] == 1)
+        failed = (status & values[x.SHUTDOWN.address] != 0) & self.torque_enabled
         values[x.TORQUE_ENABLE.address][failed] = 0
-        self.events += [ServoEvent("shutdown", self.ids[i], time_s) for i in np.flatnonzero(failed)]
+        self._shut_down(failed, time_s)
 
     # Bus watchdog --------------------------------------------------------------------------
 
@@ -203,8 +132,8 @@ class ServoBus:
         tripped = self._watched() & (silent_s > x.WATCHDOG_UNIT_S * values[x.BUS_WATCHDOG.address] + 1e-9)
         values[x.BUS_WATCHDOG.address][tripped] = x.WATCHDOG_TRIPPED
         # Profile Velocity and Acceleration count as 0 on a trip: the goal is taken over at once.
-        values[x.GOAL_POSITION.address][tripped] = self._counts[tripped]
-        self.events += [ServoEvent("watchdog", self.ids[i], time_s) for i in np.flatnonzero(tripped)]
+        values[x.GOAL_POSITION.address][tripped] = self._counts()[tripped]
+        self.events += [ServoEvent("watchdog", self.ids[i], time_s) for i in np.flatnonzero(tripped).tolist()]
         self._set_watchdog_deadline()
 
     @property
@@ -229,11 +158,10 @@ class ServoBus:
 
     # Instructions --------------------------------------------------------------------------
 
-    def receive(self, data: bytes, time_s: float) -> list[Reply]:
-        """Take bytes that have just completely arrived; return what is sent in answer, in order."""
-        if time_s - self._last_byte_s > IDLE_RESET_S:
-            self._parser.reset()
-        self._last_byte_s = time_s
+    def _forget(self) -> None:
+        self._parser.reset()
+
+    def _obey(self, data: bytes, time_s: float) -> list[Reply]:
         packets = self._parser.feed(data)
         replies = [
             reply
@@ -273,8 +201,7 @@ class ServoBus:
     def _refresh(self, time_s: float) -> None:
         """Bring the Present registers up to the last control step."""
         values = self.tables.values
-        turned = (self._counts - self._oldest) / self._counts_per_rad
-        speed = turned / (VELOCITY_WINDOW * STEP_S) / self._velocity_unit
+        speed = self._measured_velocity()
         load = self._pwm / self._pwm_full / x.LOAD_UNIT
         for register, value in (
             (x.REALTIME_TICK, np.full(len(self.ids), int(time_s * 1000) % 32768)),
@@ -282,7 +209,7 @@ class ServoBus:
             (x.PRESENT_PWM, self._pwm),
             (x.PRESENT_LOAD, np.rint(load)),
             (x.PRESENT_VELOCITY, np.rint(speed)),
-            (x.PRESENT_POSITION, self._counts),
+            (x.PRESENT_POSITION, self._counts()),
             (x.POSITION_TRAJECTORY, values[x.GOAL_POSITION.address]),
             (x.PRESENT_INPUT_VOLTAGE, np.full(len(self.ids), round(self._supply_v / x.VOLTAGE_UNIT_V))),
             (x.PRESENT_TEMPERATURE, np.rint(self.temperature_c)),
@@ -406,6 +333,6 @@ class ServoBus:
         replies = self._statuses(id_, Fault.NONE)
         for row in self._rows(id_):
             self.tables.restart(row)
-            self.tables.values[x.GOAL_POSITION.address][row] = self._counts[row]
+            self.tables.values[x.GOAL_POSITION.address][row] = self._counts()[row]
             self._overload_s[row] = 0.0
         return replies

@@ -1,0 +1,235 @@
+"""What the servos of each protocol call the things that a robot needs: one record of registers each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntFlag
+from functools import partial
+from types import MappingProxyType
+
+from robotrl.drivers import feetech, scs, sts
+from robotrl.drivers import xseries as x
+from robotrl.drivers.dynamixel_bus import DynamixelBus
+from robotrl.drivers.feetech_bus import FeetechBus
+from robotrl.drivers.port import Port
+from robotrl.drivers.registers import Register
+from robotrl.drivers.servo_bus import ServoBus
+from robotrl.spec.buses import BusSpec, ServoProtocol
+from robotrl.spec.robot import ServoType
+
+Setting = tuple[Register, int]
+"""A register, and what it must hold."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The registers that are read each tick, in one block."""
+
+    position: Register
+    velocity: Register
+    load: Register
+    voltage: Register
+    temperature: Register
+
+
+@dataclass(frozen=True)
+class Series:
+    """The servos of one protocol.
+
+    Attributes:
+        bus: opens a bus of them behind a port.
+        measured: what is read each tick.
+        goal: the target position.
+        torque: 0 turns the motor off, 1 on.
+        stiffness: what makes the servo hold its goal.
+        damped: value of `stiffness` without any: the motor brakes at most by its own back-EMF.
+        stiff: value of `stiffness` for a servo type.
+        min_position: lowest goal that the servo accepts.
+        max_position: highest goal that it accepts.
+        health: the register of hardware errors.
+        health_bits: its bits.
+        watchdog: turns by itself what the servo does when the host falls silent; None where it cannot.
+        alert: bits of a status packet's error byte that announce `health`; 0 where they are `health`.
+        takeover: written before anything is read: a servo must answer, let go, and accept EEPROM writes.
+        settings: what a servo of a type must hold before torque goes on.
+        seal: written last.
+    """
+
+    bus: Callable[[Port, BusSpec, Sequence[int]], ServoBus]
+    measured: Measured
+    goal: Register
+    torque: Register
+    stiffness: Register
+    damped: int
+    stiff: Callable[[ServoType], int]
+    min_position: Register
+    max_position: Register
+    health: Register
+    health_bits: type[IntFlag]
+    watchdog: Register | None
+    alert: int
+    takeover: tuple[Setting, ...]
+    settings: Callable[[ServoType], tuple[Setting, ...]]
+    seal: tuple[Setting, ...]
+
+
+_DYNAMIXEL_SHUTDOWN = (
+    x.HardwareError.OVERLOAD | x.HardwareError.ELECTRICAL_SHOCK | x.HardwareError.OVERHEATING
+)
+"""Factory value of Shutdown (63)."""
+
+
+def _dynamixel_settings(servo: ServoType) -> tuple[Setting, ...]:
+    return (
+        (x.RETURN_DELAY_TIME, 0),
+        (x.DRIVE_MODE, 0),
+        (x.OPERATING_MODE, x.POSITION_CONTROL),
+        (x.HOMING_OFFSET, 0),
+        (x.TEMPERATURE_LIMIT, servo.temperature_limit_c),
+        (x.MAX_VOLTAGE_LIMIT, round(servo.voltage_max_v / x.VOLTAGE_UNIT_V)),
+        (x.MIN_VOLTAGE_LIMIT, round(servo.voltage_min_v / x.VOLTAGE_UNIT_V)),
+        (x.PWM_LIMIT, servo.pwm_limit),
+        (x.STARTUP_CONFIGURATION, 0),
+        (x.SHUTDOWN, int(_DYNAMIXEL_SHUTDOWN)),
+        (x.POSITION_D_GAIN, 0),
+        (x.POSITION_I_GAIN, 0),
+        (x.POSITION_P_GAIN, servo.position_p_gain),
+        (x.FEEDFORWARD_2ND_GAIN, 0),
+        (x.FEEDFORWARD_1ST_GAIN, 0),
+        (x.GOAL_PWM, servo.pwm_limit),
+        (x.PROFILE_ACCELERATION, 0),
+        (x.PROFILE_VELOCITY, 0),
+    )
+
+
+DYNAMIXEL = Series(
+    bus=DynamixelBus,
+    measured=Measured(
+        x.PRESENT_POSITION,
+        x.PRESENT_VELOCITY,
+        x.PRESENT_LOAD,
+        x.PRESENT_INPUT_VOLTAGE,
+        x.PRESENT_TEMPERATURE,
+    ),
+    goal=x.GOAL_POSITION,
+    torque=x.TORQUE_ENABLE,
+    # No drive shorts the motor, whose back-EMF then brakes it.
+    stiffness=x.POSITION_P_GAIN,
+    damped=0,
+    stiff=lambda servo: servo.position_p_gain,
+    min_position=x.MIN_POSITION_LIMIT,
+    max_position=x.MAX_POSITION_LIMIT,
+    health=x.HARDWARE_ERROR_STATUS,
+    health_bits=x.HardwareError,
+    watchdog=x.BUS_WATCHDOG,
+    alert=0x80,
+    takeover=((x.STATUS_RETURN_LEVEL, 2), (x.TORQUE_ENABLE, 0), (x.BUS_WATCHDOG, 0)),
+    settings=_dynamixel_settings,
+    seal=(),
+)
+
+_FEETECH_UNLOAD_ON = (
+    feetech.HardwareError.OVERLOAD | feetech.HardwareError.OVERCURRENT | feetech.HardwareError.OVERHEATING
+)
+"""Factory value of Unloading Condition (19) of STS servos."""
+
+
+def _sts_settings(servo: ServoType) -> tuple[Setting, ...]:
+    """Of an STS servo; dead zones and startup force are 0, so that it obeys the law in `ServoType`."""
+    return (
+        (sts.RETURN_DELAY, 0),
+        (sts.OPERATING_MODE, sts.POSITION_CONTROL),
+        (sts.HOMING_OFFSET, 0),
+        (sts.MAX_TEMPERATURE, servo.temperature_limit_c),
+        (sts.MAX_VOLTAGE, round(servo.voltage_max_v / sts.MAX_VOLTAGE.unit.scale)),
+        (sts.MIN_VOLTAGE, round(servo.voltage_min_v / sts.MIN_VOLTAGE.unit.scale)),
+        (sts.MAX_TORQUE, servo.pwm_limit),
+        (sts.UNLOADING_CONDITION, int(_FEETECH_UNLOAD_ON)),
+        (sts.D_GAIN, 0),
+        (sts.I_GAIN, 0),
+        (sts.P_GAIN, servo.position_p_gain),
+        (sts.MIN_STARTUP_FORCE, 0),
+        (sts.CW_DEAD_ZONE, 0),
+        (sts.CCW_DEAD_ZONE, 0),
+        (sts.ACCELERATION_LIMIT, 0),
+        (sts.GOAL_TIME, 0),
+        (sts.GOAL_VELOCITY, 0),
+        (sts.TORQUE_LIMIT, servo.pwm_limit),
+    )
+
+
+STS = Series(
+    bus=partial(FeetechBus, model_number=sts.MODEL_NUMBER, has_sync_read=True),
+    measured=Measured(
+        sts.PRESENT_POSITION,
+        sts.PRESENT_VELOCITY,
+        sts.PRESENT_LOAD,
+        sts.PRESENT_VOLTAGE,
+        sts.PRESENT_TEMPERATURE,
+    ),
+    goal=sts.GOAL_POSITION,
+    torque=sts.TORQUE_ENABLE,
+    # In RAM, unlike the gains: giving way does not wear the EEPROM. That no drive shorts the motor is an
+    # assumption; at worst the joint is free.
+    stiffness=sts.TORQUE_LIMIT,
+    damped=0,
+    stiff=lambda servo: servo.pwm_limit,
+    min_position=sts.MIN_POSITION_LIMIT,
+    max_position=sts.MAX_POSITION_LIMIT,
+    health=sts.STATUS,
+    health_bits=feetech.HardwareError,
+    watchdog=None,
+    alert=0,
+    takeover=((sts.RESPONSE_LEVEL, 1), (sts.TORQUE_ENABLE, 0), (sts.LOCK, 0)),
+    settings=_sts_settings,
+    seal=((sts.LOCK, 1),),
+)
+
+
+def _scs_settings(servo: ServoType) -> tuple[Setting, ...]:
+    """Of an SCS servo, which has neither return delay nor an integral gain."""
+    return (
+        (scs.MAX_TEMPERATURE, servo.temperature_limit_c),
+        (scs.MAX_VOLTAGE, round(servo.voltage_max_v / scs.MAX_VOLTAGE.unit.scale)),
+        (scs.MIN_VOLTAGE, round(servo.voltage_min_v / scs.MIN_VOLTAGE.unit.scale)),
+        (scs.MAX_TORQUE, servo.pwm_limit),
+        (scs.UNLOADING_CONDITION, int(feetech.HardwareError.OVERLOAD | feetech.HardwareError.OVERHEATING)),
+        (scs.D_GAIN, 0),
+        (scs.P_GAIN, servo.position_p_gain),
+        (scs.MIN_STARTUP_FORCE, 0),
+        (scs.CW_DEAD_ZONE, 0),
+        (scs.CCW_DEAD_ZONE, 0),
+        (scs.GOAL_TIME, 0),
+        (scs.GOAL_VELOCITY, 0),
+    )
+
+
+SCS = Series(
+    bus=partial(FeetechBus, model_number=scs.MODEL_NUMBER, has_sync_read=False),
+    measured=Measured(
+        scs.PRESENT_POSITION,
+        scs.PRESENT_VELOCITY,
+        scs.PRESENT_LOAD,
+        scs.PRESENT_VOLTAGE,
+        scs.PRESENT_TEMPERATURE,
+    ),
+    goal=scs.GOAL_POSITION,
+    torque=scs.TORQUE_ENABLE,
+    stiffness=scs.TORQUE_ENABLE,
+    damped=scs.DAMPING,
+    stiff=lambda _: 1,
+    min_position=scs.MIN_POSITION_LIMIT,
+    max_position=scs.MAX_POSITION_LIMIT,
+    health=scs.STATUS,
+    health_bits=feetech.HardwareError,
+    watchdog=None,
+    alert=0,
+    takeover=((scs.RESPONSE_LEVEL, 1), (scs.TORQUE_ENABLE, 0), (scs.LOCK, 0)),
+    settings=_scs_settings,
+    seal=((scs.LOCK, 1),),
+)
+
+SERIES: Mapping[ServoProtocol, Series] = MappingProxyType(
+    {"dynamixel2": DYNAMIXEL, "feetech_sts": STS, "feetech_scs": SCS}
+)
