@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from robotrl.learn.loop import Stepped
 from robotrl.learn.networks import Actor
 from robotrl.learn.playing import play
+from robotrl.sim.goal import GoalTransition
 
 if TYPE_CHECKING:
     from robotrl.cli.gymfile import GymJob
@@ -19,8 +22,12 @@ if TYPE_CHECKING:
 
 SEEDS, WORLDS = (101, 102, 103, 104), 8
 """Each seed starts its own worlds, of which the first episode counts."""
+GOAL_WORLDS = 50
+"""Worlds of each seed of a task with goals: 200 episodes in all."""
 FIGURES = ("return_mean", "return_std", "return_min", "length_mean")
 """What is told over all episodes."""
+SUCCESS = ("success_last", "success_any")
+"""What is told besides of a task with goals: shares of episodes with success at their last step, at any."""
 LONGEST = 10_000
 """Steps after which an episode is cut in an environment without a time limit of its own."""
 
@@ -30,7 +37,9 @@ def evaluate_episodes(folder: Path, threads: int = 2) -> dict[str, float]:
 
     Returns:
         Over all episodes `return_mean`, `return_std`, `return_min` and `length_mean` (steps), the number of
-        `episodes`, and of each seed the mean `seed<S>_return`.
+        `episodes`, and of each seed the mean `seed<S>_return`. Of a task with goals `success_last` and
+        `success_any` too, the shares of episodes with success at their last step and at any step, each with
+        the ends `_low` and `_high` of its 95 % interval.
     """
     from robotrl.cli.gymfile import read_gym_job
     from robotrl.cli.runfile import config_of, load_actor
@@ -41,12 +50,14 @@ def evaluate_episodes(folder: Path, threads: int = 2) -> dict[str, float]:
 
 def score_actor(job: GymJob, actor: Actor, threads: int) -> dict[str, float]:
     """Score a policy that maps observations (B, obs) to unit actions (B, n); as `evaluate_episodes`."""
-    returns, lengths = [], []
+    returns, lengths, successes = [], [], []
     for seed in SEEDS:
-        env = job.evaluation_env(WORLDS, seed, threads)
-        done = first_episodes(env, play(env, actor))
+        env = job.evaluation_env(GOAL_WORLDS if job.goals else WORLDS, seed, threads)
+        judged = _Judged(play(env, actor), env.num)
+        done = first_episodes(env, judged)
         returns.append(done[0])
         lengths.append(done[1])
+        successes.append(torch.stack((judged.last, judged.reached)))
     every = torch.cat(returns)
     return {
         "return_mean": float(every.mean()),
@@ -55,7 +66,50 @@ def score_actor(job: GymJob, actor: Actor, threads: int) -> dict[str, float]:
         "length_mean": float(torch.cat(lengths).mean()),
         "episodes": float(len(every)),
         **{f"seed{seed}_return": float(own.mean()) for seed, own in zip(SEEDS, returns, strict=True)},
+        **(_shares(torch.cat(successes, dim=1)) if job.goals else {}),
     }
+
+
+def _shares(successes: Tensor) -> dict[str, float]:
+    """Shares of the successes (figures, episodes) bool of `SUCCESS`, with their intervals."""
+    shares = {}
+    for name, succeeded in zip(SUCCESS, successes, strict=True):
+        count = int(succeeded.sum())
+        shares[name] = count / len(succeeded)
+        shares[f"{name}_low"], shares[f"{name}_high"] = wilson_interval(count, len(succeeded))
+    return shares
+
+
+def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
+    """95 % interval of a chance of success (Wilson 1927, "Probable Inference", eq. 6)."""
+    share, z2 = successes / episodes, NormalDist().inv_cdf(0.975) ** 2
+    middle = (share + z2 / (2 * episodes)) / (1 + z2 / episodes)
+    root = math.sqrt(share * (1 - share) / episodes + z2 / (4 * episodes**2))
+    half = math.sqrt(z2) * root / (1 + z2 / episodes)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+class _Judged:
+    """Moves worlds on and watches the success of their first episodes.
+
+    Attributes:
+        last: (B,) bool: at the last step so far.
+        reached: (B,) bool: at any.
+    """
+
+    def __init__(self, tick: Callable[[], Stepped], worlds: int) -> None:
+        self._tick = tick
+        self.last, self.reached = torch.zeros((2, worlds), dtype=torch.bool)
+        self._alive = torch.ones(worlds, dtype=torch.bool)
+
+    def __call__(self) -> Stepped:
+        """Move every world on by one step."""
+        stepped = self._tick()
+        if isinstance(stepped, GoalTransition):
+            self.last = torch.where(self._alive, stepped.success, self.last)
+            self.reached |= self._alive & stepped.success
+            self._alive &= ~stepped.truncated
+        return stepped
 
 
 @torch.no_grad()

@@ -12,6 +12,9 @@ from robotrl.runtime.policy import Policy
 BEGIN, END = "<!-- figures: `robotrl bench table` -->", "<!-- end of figures -->"
 """Lines of the README between which the table stands."""
 
+BEGIN_RETURNS, END_RETURNS = "<!-- returns: `robotrl bench table` -->", "<!-- end of returns -->"
+"""The same of the returns on classic tasks."""
+
 Row = tuple[str, str, str]
 """What, measured, printed by which command."""
 
@@ -20,7 +23,8 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
     """Build the Markdown table.
 
     Args:
-        benchmarks: folder of `train.json`, `learn.json`, `deploy.json`, `sim.json`, `demo.json`.
+        benchmarks: folder of `train.json`, `learn.json`, `speed.json`, `deploy.json`, `sim.json`,
+            `demo.json`.
         policy: the shipped policy.
 
     Raises:
@@ -30,6 +34,7 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
         *_simulation(_load(benchmarks / "sim.json")),
         *_training(_load(benchmarks / "train.json")),
         *_learning(_load(benchmarks / "learn.json")),
+        *_speed(_load(benchmarks / "speed.json")),
         *_scores(Policy.load(policy).contract.provenance.scores),
         *_deployment(_load(benchmarks / "deploy.json")),
         *_demo(_load(benchmarks / "demo.json")),
@@ -39,16 +44,41 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
     return "\n".join(lines)
 
 
-def table_in(readme: str) -> str:
-    """Cut the table out of the README's text.
+def returns_table(benchmarks: Path) -> str:
+    """Build the Markdown table of `robotrl bench learn --returns`.
+
+    Args:
+        benchmarks: folder of `returns.json`.
+
+    Raises:
+        BadInputError: the file is missing or is not what its command prints.
+    """
+    lines = [
+        "| algorithm, task | steps | mean ± std over seeds | IQM, 95 % interval | lowest | published |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in _load(benchmarks / "returns.json")["entries"]:
+        name = f"{one['algorithm']}, {one['task']}"
+        cells = (name, f"{one['steps']:,}", *_ours(one), _published(one))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table_in(readme: str, begin: str = BEGIN, end: str = END) -> str:
+    """Cut a table out of the README's text.
+
+    Args:
+        readme: the text.
+        begin: line before the table.
+        end: line after it.
 
     Raises:
         BadInputError: the README has no place for it.
     """
-    _, begin, rest = readme.partition(BEGIN + "\n")
-    table, end, _ = rest.partition("\n" + END)
-    if not (begin and end):
-        raise BadInputError("has no place for the table", key="README.md", allowed=f"{BEGIN} ... {END}")
+    _, opened, rest = readme.partition(begin + "\n")
+    table, closed, _ = rest.partition("\n" + end)
+    if not (opened and closed):
+        raise BadInputError("has no place for the table", key="README.md", allowed=f"{begin} ... {end}")
     return table
 
 
@@ -93,6 +123,41 @@ def _learning(f: dict[str, float]) -> list[Row]:
     speed = f"{worst('error_vx_m_s'):.3f} / {worst('error_vy_m_s'):.3f} m/s"
     measured = f"{speed}, {worst('error_wz_rad_s'):.2f} rad/s, {survived:.1%} survived"
     return [(what, measured, "robotrl bench learn")]
+
+
+def _speed(f: dict[str, float]) -> list[Row]:
+    def row(what: str, name: str, unit: str) -> Row:
+        rates = f"{_thousands(f[f'{name}_per_s'])} against {_thousands(f[f'{name}_per_s_stable_baselines3'])}"
+        return what, f"{f[f'{name}_ratio']:.2f} times ({rates} {unit})", "robotrl bench learn --speed"
+
+    return [
+        row(
+            "PPO end to end against Stable-Baselines3, HalfCheetah-v5, same network and batch",
+            "ppo",
+            "steps/s",
+        ),
+        row("SAC updates against Stable-Baselines3, 256-256, batch 256", "sac_update", "updates/s"),
+        row("TD3 updates against Stable-Baselines3, 256-256, batch 256", "td3_update", "updates/s"),
+    ]
+
+
+def _mean_and_std(mean: float, std: float | None) -> str:
+    return f"{mean:,.0f}" + ("" if std is None else f" ± {std:,.0f}")
+
+
+def _ours(one: dict[str, Any]) -> tuple[str, str, str]:
+    """Mean and deviation, interquartile mean, and lowest seed."""
+    if one["mean"] is None:
+        return f"{one['seeds']} diverged", "-", "-"
+    interval = f"{one['iqm']:,.0f}, {one['iqm_low']:,.0f} to {one['iqm_high']:,.0f}"
+    return f"{_mean_and_std(one['mean'], one['std'])} ({one['seeds']})", interval, f"{one['min']:,.0f}"
+
+
+def _published(one: dict[str, Any]) -> str:
+    if one["published_mean"] is None:
+        return "-"
+    source = f"{one['published_source']}, {one['published_seeds']} seeds"
+    return f"{_mean_and_std(one['published_mean'], one['published_std'])} ({source})"
 
 
 def _scores(f: dict[str, float]) -> list[Row]:

@@ -17,6 +17,7 @@ from robotrl.learn.checkpoint import Progress
 from robotrl.learn.collect import OnPolicy
 from robotrl.learn.ddpg import Ddpg, DdpgParams
 from robotrl.learn.group import Group
+from robotrl.learn.hindsight import Goals
 from robotrl.learn.loop import Learner
 from robotrl.learn.networks import Reflection
 from robotrl.learn.npg import Npg, NpgParams
@@ -111,13 +112,14 @@ class LearnParams:
         """The algorithm's own table."""
         return getattr(self, self.algorithm)
 
-    def check(self, worlds: int, processes: int, file: Path) -> None:
+    def check(self, worlds: int, processes: int, file: Path, goal_steps: int = 0) -> None:
         """Refuse what cannot go together.
 
         Args:
             worlds: of all processes together.
             processes: that train together.
             file: where it stands.
+            goal_steps: length of an episode of a task with goals; 0 if the task has none.
 
         Raises:
             ConfigError: an unknown algorithm, its table is missing or one of another is there, not
@@ -135,6 +137,7 @@ class LearnParams:
         if self.target:
             self._check_target(self.target, file)
         ALGORITHMS[self.algorithm].check(self.algorithm_params, worlds, processes, file)
+        self._check_hindsight(worlds, goal_steps, file)
 
     def _check_tables(self, file: Path) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -153,6 +156,26 @@ class LearnParams:
                 raise ConfigError(
                     "is not the table of this algorithm", file=file, key=name, allowed=self.algorithm
                 )
+
+    def _check_hindsight(self, worlds: int, goal_steps: int, file: Path) -> None:
+        params = self.algorithm_params
+        if not isinstance(params, OffPolicyParams) or params.hindsight is None:
+            return
+        if not goal_steps:
+            raise ConfigError(
+                "the task has no goals",
+                file=file,
+                key=f"{self.algorithm}.hindsight",
+                allowed="a task of Gymnasium-Robotics",
+            )
+        if params.replay < 2 * goal_steps * worlds:
+            raise ConfigError(
+                "does not hold two episodes of every world, which hindsight draws from",
+                file=file,
+                key=f"{self.algorithm}.replay",
+                value=params.replay,
+                allowed=f"{2 * goal_steps * worlds} or more",
+            )
 
     def _check_target(self, target: Target, file: Path) -> None:
         if (target.at_least is None) == (target.at_most is None):
@@ -176,6 +199,8 @@ class Spaces:
     """(n,) smallest action that makes sense."""
     action_high: Tensor
     """(n,) largest one."""
+    goals: Goals | None = None
+    """Where observations hold goals, and what judges them; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +223,8 @@ def _on_policy(kind: type[OnPolicy]) -> Algorithm:
 def _off_policy(name: str, kind: type[OffPolicy]) -> Algorithm:
     def build(params: Any, spaces: Spaces, group: Group) -> Learner:  # noqa: ANN401
         widths = len(spaces.observation.source), len(spaces.privileged.source)
-        return kind(params, *widths, spaces.action_low.tolist(), spaces.action_high.tolist(), group)
+        ends = spaces.action_low.tolist(), spaces.action_high.tolist()
+        return kind(params, *widths, *ends, group, goals=spaces.goals)
 
     def check(params: OffPolicyParams, worlds: int, processes: int, file: Path) -> None:
         params.check(name, worlds, processes, file)

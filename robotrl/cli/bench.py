@@ -41,7 +41,7 @@ class Bench:
     deploy: a policy through runtime, gate and emulated robot on the wall clock, for 2.5 minutes.
     finetune: rough ground from the flat policy and from nothing, three seeds, kept in runs/finetune; hours.
     fuzz: every parser of the drivers under a million random and damaged byte streams; two minutes.
-    table: nothing is measured; prints the README's table from the kept results."""
+    table: nothing is measured; prints the README's tables from the kept results."""
     config: str = "quad12_walk_ppo"
     """A run's TOML, for `train` and `learn`."""
     policy: str = "quad12_walk"
@@ -76,7 +76,7 @@ class Bench:
         if part := self._part():
             return self._run_part(part)
         if self.what == "table":
-            print(_readme_table())
+            print(_readme_tables())
             return 0
         with tempfile.TemporaryDirectory() as scratch:
             measure: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -214,11 +214,12 @@ class Bench:
         return fuzz(STREAMS_BY_COMMAND, SEED, Console(stderr=True).print)
 
 
-def _readme_table() -> str:
-    from robotrl.bench.table import figures_table
+def _readme_tables() -> str:
+    from robotrl.bench.table import figures_table, returns_table
     from robotrl.spec.shipped import find_shipped
 
-    return figures_table(Path("benchmarks"), find_shipped("policies", "quad12_walk"))
+    kept = Path("benchmarks")
+    return f"{figures_table(kept, find_shipped('policies', 'quad12_walk'))}\n\n{returns_table(kept)}"
 
 
 def _print_table(title: str, figures: dict[str, Any]) -> None:

@@ -14,18 +14,22 @@ from robotrl.cli.runfile import Job, parse_job
 from robotrl.errors import ConfigError
 from robotrl.learn.checkpoint import Owner
 from robotrl.learn.group import Group
+from robotrl.learn.hindsight import Goals
 from robotrl.learn.loop import Learner
 from robotrl.learn.networks import Unmirrored
 from robotrl.sim.boxed import BoxEnv, UnitActions
 from robotrl.sim.build import WorldsParams, build_worlds
 from robotrl.sim.direct import DirectEnv, direct_model, native_worlds
+from robotrl.sim.goal import GoalEnv, goal_model, native_goal_worlds
 from robotrl.sim.quarantine import Quarantine
 from robotrl.spec.records import parse_toml, read_record, read_text
 from robotrl.tasks.classic import CLASSIC, classic_task
+from robotrl.tasks.direct import DirectTask
+from robotrl.tasks.goal import GoalTask
+from robotrl.tasks.robotics import ROBOTICS, goal_task
 
 OURS, THEIRS = "robotrl/", "gym:"
-"""Prefixes of `env`: a classic task simulated in batch, and whatever `gymnasium.make` takes."""
-
+"""Prefixes of `env`: a classic or goal task simulated in batch, and whatever `gymnasium.make` takes."""
 
 Build = Callable[[WorldsParams, int, int, int, Quarantine | None], BoxEnv]
 """Backend, number of worlds, seed, threads and quarantine make an environment."""
@@ -41,6 +45,14 @@ class GymConfig(LearnParams):
 
 
 @dataclass(frozen=True)
+class _Named:
+    """What `env` names: how to build it, and its task if that has goals."""
+
+    build: Build
+    goal_task: GoalTask | None = None
+
+
+@dataclass(frozen=True)
 class GymJob:
     """A configuration with the environment that it names."""
 
@@ -49,6 +61,8 @@ class GymJob:
     config: GymConfig
     observation_size: int
     action_size: int
+    goals: Goals | None
+    """Of a task that has some."""
     _build: Build
 
     @property
@@ -69,7 +83,7 @@ class GymJob:
         """Build an untrained learner of unit actions."""
         observation, action = Unmirrored(self.observation_size), Unmirrored(self.action_size)
         ends = -torch.ones(self.action_size), torch.ones(self.action_size)
-        spaces = Spaces(observation, Unmirrored(0), action, *ends)
+        spaces = Spaces(observation, Unmirrored(0), action, *ends, self.goals)
         return build_learner(self.config, spaces, group, self.config.sim.device)
 
 
@@ -108,30 +122,55 @@ def read_gym_job(file: Path) -> GymJob:
 
 def _gym_job(text: str, table: dict[str, Any], file: Path) -> GymJob:
     config = read_record(GymConfig, table, file=file)
-    config.check(config.sim.worlds, config.sim.processes, file)
+    named = _named(config, file)
+    task = named.goal_task
+    config.check(config.sim.worlds, config.sim.processes, file, task.episode_steps if task else 0)
     config.sim.check(file)
-    build = _builder(config, file)
-    probe = build(WorldsParams(worlds=1, processes=1), 1, 0, 1, None)
-    return GymJob(text, config, probe.observation.shape[1], len(probe.action_low), build)
+    probe = named.build(WorldsParams(worlds=1, processes=1), 1, 0, 1, None)
+    goals = _goals(probe) if isinstance(probe, GoalEnv) else None
+    return GymJob(text, config, probe.observation.shape[1], len(probe.action_low), goals, named.build)
 
 
-def _builder(config: GymConfig, file: Path) -> Build:
+def _goals(env: GoalEnv) -> Goals:
+    task, layout = env.task, env.layout
+    return Goals(layout.achieved, layout.desired, task.compute_reward, task.episode_steps)
+
+
+def _named(config: GymConfig, file: Path) -> _Named:
     name = config.env
     if name.startswith(THEIRS):
-        return _theirs(name.removeprefix(THEIRS), config.sim, file)
+        return _Named(_theirs(name.removeprefix(THEIRS), config.sim, file))
     task = name.removeprefix(OURS)
-    if not name.startswith(OURS) or task not in CLASSIC:
-        allowed = [f"{THEIRS}NAME", *(f"{OURS}{known}" for known in CLASSIC)]
-        raise ConfigError("there is no such environment", file=file, key="env", value=name, allowed=allowed)
-    wanted = classic_task(task)
+    if name.startswith(OURS) and task in CLASSIC:
+        return _Named(_classic(classic_task(task)))
+    if name.startswith(OURS) and task in ROBOTICS:
+        wanted = goal_task(task)
+        return _Named(_with_goals(wanted), wanted)
+    known = (f"{OURS}{task}" for task in (*CLASSIC, *ROBOTICS))
+    allowed = [f"{THEIRS}NAME", *known]
+    raise ConfigError("there is no such environment", file=file, key="env", value=name, allowed=allowed)
 
+
+def _classic(task: DirectTask) -> Build:
     def build(
         sim: WorldsParams, worlds: int, seed: int, threads: int, quarantine: Quarantine | None
     ) -> DirectEnv:
         if sim.backend == "native":
-            return DirectEnv(wanted, native_worlds(wanted, worlds, threads), seed, quarantine)
-        simulated = build_worlds(direct_model(wanted), worlds, threads, sim)
-        return DirectEnv(wanted, simulated, seed, quarantine)
+            return DirectEnv(task, native_worlds(task, worlds, threads), seed, quarantine)
+        simulated = build_worlds(direct_model(task), worlds, threads, sim)
+        return DirectEnv(task, simulated, seed, quarantine)
+
+    return build
+
+
+def _with_goals(task: GoalTask) -> Build:
+    def build(
+        sim: WorldsParams, worlds: int, seed: int, threads: int, quarantine: Quarantine | None
+    ) -> GoalEnv:
+        if sim.backend == "native":
+            return GoalEnv(task, native_goal_worlds(task, worlds, threads), seed, quarantine)
+        simulated = build_worlds(goal_model(task), worlds, threads, sim)
+        return GoalEnv(task, simulated, seed, quarantine)
 
     return build
 

@@ -190,10 +190,12 @@ def check_target(job: AnyJob, file: Path) -> None:
     Raises:
         ConfigError: there is no such figure.
     """
-    from robotrl.bench.episodes import FIGURES
+    from robotrl.bench.episodes import FIGURES, SUCCESS
     from robotrl.bench.evaluate import MEANING
 
-    target, known = job.config.target, FIGURES if isinstance(job, GymJob) else tuple(MEANING)
+    target, known = job.config.target, tuple(MEANING)
+    if isinstance(job, GymJob):
+        known = FIGURES + SUCCESS if job.goals else FIGURES
     if target and target.figure not in known:
         raise ConfigError(
             "is no figure of an evaluation",

@@ -102,7 +102,14 @@ class Returns(Protocol):
     def value(self, out: Tensor) -> Tensor:
         """Mean return (E, N) of outputs (E, N, k)."""
 
-    def target(self, out: Tensor, reward: Tensor, discount: Tensor, bonus: Tensor | float) -> Tensor:
+    def target(
+        self,
+        out: Tensor,
+        reward: Tensor,
+        discount: Tensor,
+        bonus: Tensor | float,
+        lowest: Tensor | None = None,
+    ) -> Tensor:
         """What to learn for reward + discount * (bonus + the return that the lowest critic expects).
 
         Args:
@@ -110,6 +117,7 @@ class Returns(Protocol):
             reward: (N,)
             discount: (N,)
             bonus: (N,) for example SAC's entropy.
+            lowest: (N,) bound of returns, whose other bound is 0; None: there are none.
         """
 
     def loss(self, out: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -128,9 +136,17 @@ class MeanReturns:
         """(E, N, 1) -> (E, N)."""
         return out[..., 0]
 
-    def target(self, out: Tensor, reward: Tensor, discount: Tensor, bonus: Tensor | float) -> Tensor:
+    def target(
+        self,
+        out: Tensor,
+        reward: Tensor,
+        discount: Tensor,
+        bonus: Tensor | float,
+        lowest: Tensor | None = None,
+    ) -> Tensor:
         """Target (N,)."""
-        return torch.addcmul(reward, discount, out[..., 0].amin(0) + bonus)
+        target = torch.addcmul(reward, discount, out[..., 0].amin(0) + bonus)
+        return target if lowest is None else target.clamp(lowest, torch.zeros_like(lowest))
 
     def loss(self, out: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Half the mean squared error."""
@@ -157,13 +173,23 @@ class CategoricalReturns(nn.Module):
         """(E, N, bins) -> (E, N)."""
         return out.softmax(-1) @ self.atoms
 
-    def target(self, out: Tensor, reward: Tensor, discount: Tensor, bonus: Tensor | float) -> Tensor:
+    def target(
+        self,
+        out: Tensor,
+        reward: Tensor,
+        discount: Tensor,
+        bonus: Tensor | float,
+        lowest: Tensor | None = None,
+    ) -> Tensor:
         """Target (N, bins): the lowest critic's distribution, moved and projected back onto the atoms."""
         probability = out.softmax(-1)
-        lowest = (probability @ self.atoms).argmin(0)
-        chosen = probability[lowest, torch.arange(len(lowest), device=out.device)]
+        least = (probability @ self.atoms).argmin(0)
+        chosen = probability[least, torch.arange(len(least), device=out.device)]
         start = (reward + discount * bonus)[:, None]
-        return self.project(chosen, start + discount[:, None] * self.atoms)
+        at = start + discount[:, None] * self.atoms
+        if lowest is not None:
+            at = at.clamp(lowest[:, None], torch.zeros_like(lowest)[:, None])
+        return self.project(chosen, at)
 
     def project(self, probability: Tensor, at: Tensor) -> Tensor:
         """Share the probability (N, m) of returns `at` (N, m) between their neighbouring atoms (N, bins)."""

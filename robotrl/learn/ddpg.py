@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from robotrl.learn.deterministic import DeterministicActor
+from robotrl.learn.deterministic import DeterministicActor, DeterministicParams
 from robotrl.learn.flat import Adam
 from robotrl.learn.group import Group
+from robotrl.learn.hindsight import Goals
 from robotrl.learn.networks import Actor
-from robotrl.learn.off_policy import OffPolicy, OffPolicyParams
+from robotrl.learn.off_policy import OffPolicy
 from robotrl.learn.off_policy_by_hand import climb
 from robotrl.learn.replay import Batch
 from robotrl.learn.target_critics import TargetCritics
-from robotrl.spec.records import Between
 
 
 @dataclass(frozen=True, kw_only=True)
-class DdpgParams(OffPolicyParams):
+class DdpgParams(DeterministicParams):
     """The `[ddpg]` table of a run."""
-
-    exploration_std: Annotated[float, Between(0)] = 0.1
-    """Of the Gaussian noise on actions in [-1, 1]; the paper's is correlated in time."""
 
 
 class Ddpg(OffPolicy):
@@ -42,10 +38,11 @@ class Ddpg(OffPolicy):
         high: Sequence[float],
         group: Group | None = None,
         device: torch.device | str | None = None,
+        goals: Goals | None = None,
     ) -> None:
         """Build an untrained learner; see `OffPolicy`. The device is torch's by default."""
         with torch.device(device or torch.get_default_device()):
-            super().__init__(params, observation, privileged, low, high, group)
+            super().__init__(params, observation, privileged, low, high, group, goals)
             self.policy = DeterministicActor(params, observation, self.action_size)
             self.critics = TargetCritics(1, params, observation + privileged, self.action_size)
         self.actor = Actor(self.actor_norm, nn.Sequential(self.policy.net, self.span))
@@ -59,7 +56,7 @@ class Ddpg(OffPolicy):
         """Critic towards the backup, actor up the critic, targets after both (algorithm 1)."""
         critic_loss = self.critics.step(batch, self.target(batch), self.group)
         if self._hand:
-            loss = self._hand.deterministic(batch.observation)
+            loss = self._hand.deterministic(batch.observation, self.params.action_l2)
         else:
             loss = self.actor_loss(batch.observation)
             self.policy.adam.differentiate(loss)
@@ -74,9 +71,11 @@ class Ddpg(OffPolicy):
         return self.critics.backup(batch, self.policy.target(batch.following[:, : self.observation_size]))
 
     def actor_loss(self, x: Tensor) -> Tensor:
-        """Mean of -Q(s, pi(s)) (eq. 6)."""
+        """Mean of -Q(s, pi(s)) (eq. 6), and of large actions."""
         action = self.policy.net(x[:, : self.observation_size])
-        return -self.critics.online.value(x, action).mean()
+        loss = -self.critics.online.value(x, action).mean()
+        l2 = self.params.action_l2
+        return loss + l2 * action.square().mean() if l2 else loss
 
     def parts(self) -> dict[str, nn.Module]:
         """Networks and normalisers."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,17 @@ from robotrl.learn.group import Group
 from robotrl.learn.networks import plain_mlp
 from robotrl.learn.off_policy import OffPolicyParams
 from robotrl.learn.target_critics import ADAM_EPS
+from robotrl.spec.records import Between
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeterministicParams(OffPolicyParams):
+    """What the tables of both hold."""
+
+    exploration_std: Annotated[float, Between(0)] = 0.1
+    """Of the Gaussian noise on actions in [-1, 1]; the noise of DDPG's paper is correlated in time."""
+    action_l2: Annotated[float, Between(0)] = 0.0
+    """Weight of the mean square of such actions in the loss (Andrychowicz et al. 2017, appendix A)."""
 
 
 class DeterministicActor:

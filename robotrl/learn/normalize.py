@@ -37,7 +37,8 @@ class RunningNorm(nn.Module):
         """Merge the batches (N, size) of all ranks, each with its reflection (source, sign)."""
         moments = group.mean_(torch.stack((x.mean(0), x.square().mean(0))))
         mean = (moments[0] + sign * moments[0][source]) / 2
-        var = (moments[1] + moments[1][source]) / 2 - mean**2
+        # Rounding takes the variance of what hardly changes below zero.
+        var = ((moments[1] + moments[1][source]) / 2 - mean**2).clamp_min(0.0)
         total = self.count + x.shape[0] * group.size
         share = (x.shape[0] * group.size / total).to(x.dtype)
         delta = mean - self.mean

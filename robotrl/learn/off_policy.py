@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from robotrl.errors import ConfigError
 from robotrl.learn.critics import Modern
+from robotrl.learn.exploration import Exploration, HeldNoise, Spread
 from robotrl.learn.flat import Adam, under
 from robotrl.learn.group import Group
+from robotrl.learn.hindsight import Goals, Hindsight, HindsightReplay
 from robotrl.learn.networks import Actor
 from robotrl.learn.normalize import RunningNorm
 from robotrl.learn.priorities import Priorities
@@ -64,6 +66,10 @@ class OffPolicyParams:
     """Widths of the hidden layers of the actor, and of a critic that is not modern."""
     modern: Modern | None = None
     """Replaces the critics, scales rewards and holds exploration noise."""
+    exploration: Exploration | None = None
+    """Lets worlds explore differently; without it all do so alike."""
+    hindsight: Hindsight | None = None
+    """Relabels goals; only for tasks that have some."""
 
     def check(self, key: str, worlds: int, processes: int, file: Path) -> None:
         """Refuse a memory that could never be sampled, and what does not divide among processes.
@@ -103,6 +109,28 @@ class OffPolicyParams:
                 value=self.batch,
                 allowed=f"a multiple of {processes}",
             )
+        if self.hindsight:
+            self._check_hindsight(self.hindsight, key, file)
+
+    def _check_hindsight(self, hindsight: Hindsight, key: str, file: Path) -> None:
+        """Refuse what relabelling cannot be combined with: other goals make other rewards and errors."""
+        for name, value, allowed in (("n_step", self.n_step, 1), ("priority", self.priority, 0.0)):
+            if value != allowed:
+                raise ConfigError(
+                    "does not go together with hindsight",
+                    file=file,
+                    key=f"{key}.{name}",
+                    value=value,
+                    allowed=str(allowed),
+                )
+        if hindsight.clip_targets and self.gamma == 1:
+            raise ConfigError(
+                "leaves no bound to clip targets to",
+                file=file,
+                key=f"{key}.gamma",
+                value=1,
+                allowed="below 1",
+            )
 
 
 class OffPolicy(ABC):
@@ -125,6 +153,7 @@ class OffPolicy(ABC):
         low: Sequence[float],
         high: Sequence[float],
         group: Group | None = None,
+        goals: Goals | None = None,
     ) -> None:
         """Build what all have, on torch's default device.
 
@@ -135,8 +164,9 @@ class OffPolicy(ABC):
             low: (n,) smallest action of the environment, which -1 stands for.
             high: (n,) largest action.
             group: the processes that train together.
+            goals: of the task, which hindsight needs.
         """
-        self.params, self.group = params, group or Group()
+        self.params, self.group, self._goals = params, group or Group(), goals
         self.norm, self.actor_norm = RunningNorm(observation + privileged), RunningNorm(observation)
         self.span = Span(torch.tensor(low, dtype=torch.float32), torch.tensor(high, dtype=torch.float32))
         self.observation_size, self.action_size = observation, len(low)
@@ -146,6 +176,7 @@ class OffPolicy(ABC):
         self._identity = torch.arange(len(self.norm.mean)), torch.ones(len(self.norm.mean))
         self._bound = RewardBound(params.gamma, params.modern.value_max) if params.modern else None
         self._noise = HeldNoise(params.modern.noise_repeat if params.modern else 1, self.generator)
+        self._spread = Spread(params.exploration, self.generator) if params.exploration else None
         self._replay: Replay | None = None
         self._priorities: Priorities | None = None
         self._steps_done, self.updates_done, self._owed = 0, 0, 0.0
@@ -206,8 +237,10 @@ class OffPolicy(ABC):
             drawn,
             observation=self.norm(drawn.observation),
             following=self.norm(drawn.following),
-            reward=self._bound.scale(drawn.reward) if self._bound else drawn.reward,
         )
+        if self._bound:
+            lowest = None if ready.lowest is None else self._bound.scale(ready.lowest)
+            ready = replace(ready, reward=self._bound.scale(ready.reward), lowest=lowest)
         return list(ready.parts(count))
 
     def noise(self, count: int) -> Tensor:
@@ -232,6 +265,8 @@ class OffPolicy(ABC):
         if self._bound:
             self._bound.load_state(under(tensors, "reward_bound"))
         self._noise.load_state(under(tensors, "noise"))
+        if self._spread:
+            self._spread.load_state(under(tensors, "spread"))
         if "replay.added" in tensors:
             self._replay = self._remember(worlds=int(tensors["replay.added"][1]))
             self._replay.load_state(under(tensors, "replay"))
@@ -245,6 +280,8 @@ class OffPolicy(ABC):
         parts: dict[str, dict[str, Tensor]] = {k: m.state_dict() for k, m in self.parts().items()}
         parts |= {name: optimizer.state() for name, optimizer in self.optimizers().items()}
         parts["noise"] = self._noise.state()
+        if self._spread:
+            parts["spread"] = self._spread.state()
         if self._bound:
             parts["reward_bound"] = self._bound.state_dict()
         if self._replay:
@@ -258,7 +295,11 @@ class OffPolicy(ABC):
 
     def _remember(self, worlds: int) -> Replay:
         p, widths = self.params, (len(self.norm.mean), self.action_size)
-        memory = Replay(p.replay // self.group.size, worlds, *widths, self.generator)
+        sizes = p.replay // self.group.size, worlds, *widths
+        if p.hindsight:
+            assert self._goals is not None, "hindsight is for tasks with goals"
+            return HindsightReplay(*sizes, self.generator, p.hindsight, self._goals)
+        memory = Replay(*sizes, self.generator)
         if p.priority:
             exponents = p.priority, p.importance
             self._priorities = Priorities(memory.rows, worlds, p.n_step, *exponents, self.generator)
@@ -284,7 +325,10 @@ class OffPolicy(ABC):
         if self._steps_done < self.params.start:
             shape, device = (len(x), self.action_size), self.generator.device
             return 2 * torch.rand(shape, generator=self.generator, device=device) - 1
-        return self.explore(x, self._noise.draw(len(x), self.action_size))
+        noise = self._noise.draw(len(x), self.action_size)
+        if self._spread is None:
+            return self.explore(x, noise)
+        return self._spread.replaced(self.explore(x, self._spread.scaled(noise)))
 
     def _due(self, steps: int) -> int:
         """Whole updates that so many environment steps have earned by now."""
@@ -295,42 +339,6 @@ class OffPolicy(ABC):
         due = int(self._owed)
         self._owed -= due
         return due
-
-
-class HeldNoise:
-    """Normal noise that each world holds for k draws, P(k) like 1 / k^2 up to `longest`.
-
-    Source: FlashSAC, 2026 (arXiv 2604.04539), section on noise repetition.
-    """
-
-    def __init__(self, longest: int, generator: torch.Generator) -> None:
-        self._generator = generator
-        self._weights = 1.0 / torch.arange(1, longest + 1, device=generator.device).square()
-        self._left = torch.zeros(0, dtype=torch.long, device=generator.device)
-        self._held = torch.zeros((0, 0), device=generator.device)
-
-    def draw(self, worlds: int, size: int) -> Tensor:
-        """Noise (B, n) of the next action."""
-        device = self._generator.device
-        fresh = torch.randn((worlds, size), generator=self._generator, device=device)
-        if len(self._weights) == 1:
-            return fresh
-        if not len(self._left):
-            self._left, self._held = self._left.new_zeros(worlds), fresh
-        lengths = torch.multinomial(self._weights, worlds, replacement=True, generator=self._generator) + 1
-        over = self._left == 0
-        self._held = torch.where(over[:, None], fresh, self._held)
-        self._left = torch.where(over, lengths, self._left) - 1
-        return self._held
-
-    def state(self) -> dict[str, Tensor]:
-        """What each world holds, and for how long still."""
-        return {"left": self._left, "held": self._held}
-
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `state` returned."""
-        device = self._generator.device
-        self._left, self._held = tensors["left"].to(device), tensors["held"].to(device)
 
 
 def means(rows: list[dict[str, Tensor]]) -> dict[str, float]:

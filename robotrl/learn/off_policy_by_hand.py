@@ -102,14 +102,18 @@ class Climb:
     observation: int
 
     @torch.no_grad()
-    def deterministic(self, x: Tensor) -> Tensor:
-        """Gradient of mean -Q_1(s, tanh(net(s))), the loss of `Td3.actor_loss`; returns the loss."""
+    def deterministic(self, x: Tensor, action_l2: float = 0.0) -> Tensor:
+        """Gradient of the loss of `Td3.actor_loss`, actions tanh(net(s)); returns the loss."""
         out, seen = self.actor.forward(x[:, : self.observation])
         action = out.tanh()
         value, inner = self.critics.forward(x, action, count=1)
         slope = self.critics.to_actions(torch.full_like(value, -1 / len(x)), inner, action.shape[1])
+        loss = -value.mean()
+        if action_l2:
+            slope = slope.add(action, alpha=2 * action_l2 / action.numel())
+            loss = loss + action_l2 * action.square().mean()
         self.actor.backward(slope * (1 - action * action), seen)
-        return -value.mean()
+        return loss
 
     @torch.no_grad()
     def soft(

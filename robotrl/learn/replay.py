@@ -36,6 +36,8 @@ class Batch:
     """(N,) where in the memory they start, if they were drawn by priority."""
     weight: Tensor | None = None
     """(N,) importance of each in the critics' loss; all the same if there is none."""
+    lowest: Tensor | None = None
+    """(N,) smallest return that there can be, where the largest is 0; if there is none, any can be."""
 
     def parts(self, count: int) -> Iterator[Batch]:
         """Cut into equal batches, in order."""

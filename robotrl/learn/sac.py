@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from robotrl.errors import ConfigError
 from robotrl.learn.flat import Adam
 from robotrl.learn.group import Group
+from robotrl.learn.hindsight import Goals
 from robotrl.learn.networks import Actor, plain_mlp
 from robotrl.learn.off_policy import OffPolicy, OffPolicyParams, Positive
 from robotrl.learn.off_policy_by_hand import climb
@@ -28,6 +31,22 @@ class SacParams(OffPolicyParams):
     temperature: Positive = 1.0
     """At the start."""
 
+    def check(self, key: str, worlds: int, processes: int, file: Path) -> None:
+        """Refuse bounds of targets that entropy is part of, besides what `OffPolicyParams` refuses.
+
+        Raises:
+            ConfigError: one of these.
+        """
+        super().check(key, worlds, processes, file)
+        if self.hindsight and self.hindsight.clip_targets:
+            raise ConfigError(
+                "returns of this algorithm contain entropy, which has no such bounds",
+                file=file,
+                key=f"{key}.hindsight.clip_targets",
+                value=True,
+                allowed="false",
+            )
+
 
 class Sac(OffPolicy):
     """Actor, twin critics, temperature and their update."""
@@ -43,10 +62,11 @@ class Sac(OffPolicy):
         high: Sequence[float],
         group: Group | None = None,
         device: torch.device | str | None = None,
+        goals: Goals | None = None,
     ) -> None:
         """Build an untrained learner; see `OffPolicy`. The device is torch's by default."""
         with torch.device(device or torch.get_default_device()):
-            super().__init__(params, observation, privileged, low, high, group)
+            super().__init__(params, observation, privileged, low, high, group, goals)
             trunk = plain_mlp(observation, params.hidden, 2 * self.action_size, gain=0.1)
             self.policy = SquashedPolicy(trunk, self.span)
             self.critics = TargetCritics(2, params, observation + privileged, self.action_size)

@@ -68,7 +68,7 @@ class TargetCritics:
             out = self._target_hand.forward(batch.following, action)[0]
         else:
             out = self.target(batch.following, action)
-        return self.online.returns.target(out, batch.reward, batch.discount, bonus)
+        return self.online.returns.target(out, batch.reward, batch.discount, bonus, batch.lowest)
 
     def step(self, batch: Batch, target: Tensor, group: Group) -> Tensor:
         """One gradient step towards the target; returns the loss."""

@@ -9,11 +9,12 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from robotrl.learn.deterministic import DeterministicActor
+from robotrl.learn.deterministic import DeterministicActor, DeterministicParams
 from robotrl.learn.flat import Adam
 from robotrl.learn.group import Group
+from robotrl.learn.hindsight import Goals
 from robotrl.learn.networks import Actor
-from robotrl.learn.off_policy import Count, OffPolicy, OffPolicyParams
+from robotrl.learn.off_policy import Count, OffPolicy
 from robotrl.learn.off_policy_by_hand import climb
 from robotrl.learn.replay import Batch
 from robotrl.learn.target_critics import TargetCritics
@@ -21,10 +22,9 @@ from robotrl.spec.records import Between
 
 
 @dataclass(frozen=True, kw_only=True)
-class Td3Params(OffPolicyParams):
+class Td3Params(DeterministicParams):
     """The `[td3]` table of a run; deviations are of actions in [-1, 1]."""
 
-    exploration_std: Annotated[float, Between(0)] = 0.1
     policy_delay: Count = 2
     """Critic updates per update of the actor and the targets."""
     target_std: Annotated[float, Between(0)] = 0.2
@@ -47,10 +47,11 @@ class Td3(OffPolicy):
         high: Sequence[float],
         group: Group | None = None,
         device: torch.device | str | None = None,
+        goals: Goals | None = None,
     ) -> None:
         """Build an untrained learner; see `OffPolicy`. The device is torch's by default."""
         with torch.device(device or torch.get_default_device()):
-            super().__init__(params, observation, privileged, low, high, group)
+            super().__init__(params, observation, privileged, low, high, group, goals)
             self.policy = DeterministicActor(params, observation, self.action_size)
             self.critics = TargetCritics(2, params, observation + privileged, self.action_size)
         self.actor = Actor(self.actor_norm, nn.Sequential(self.policy.net, self.span))
@@ -65,7 +66,7 @@ class Td3(OffPolicy):
         critic_loss = self.critics.step(batch, self.target(batch, self.noise(len(batch.reward))), self.group)
         if self.updates_done % self.params.policy_delay == 0:
             if self._hand:
-                self._hand.deterministic(batch.observation)
+                self._hand.deterministic(batch.observation, self.params.action_l2)
             else:
                 self.policy.adam.differentiate(self.actor_loss(batch.observation))
             self.policy.step(self.group)
@@ -82,9 +83,11 @@ class Td3(OffPolicy):
         return self.critics.backup(batch, action.clamp(-1, 1))
 
     def actor_loss(self, x: Tensor) -> Tensor:
-        """Mean of -Q_1(s, pi(s)): the deterministic policy gradient of the first critic."""
+        """Mean of -Q_1(s, pi(s)), the policy gradient of the first critic, and of large actions."""
         action = self.policy.net(x[:, : self.observation_size])
-        return -self.critics.online.value(x, action, only_first=True).mean()
+        loss = -self.critics.online.value(x, action, only_first=True).mean()
+        l2 = self.params.action_l2
+        return loss + l2 * action.square().mean() if l2 else loss
 
     def parts(self) -> dict[str, nn.Module]:
         """Networks and normalisers."""

@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robotrl.errors import BadInputError
+from robotrl.errors import BadInputError, SimulationError
 from robotrl.sim.episodic import EpisodicEnv
 from robotrl.sim.native import NativeWorlds
 from robotrl.sim.quarantine import Quarantine
 from robotrl.sim.saving import State
-from robotrl.sim.worlds import Worlds
-from robotrl.tasks.goal import GoalFacts, GoalTask, MocapSettling, Site
+from robotrl.sim.worlds import Settling, Worlds
+from robotrl.tasks.goal import GoalFacts, GoalTask, MocapSettling, Site, Trial
 
 _UNWELDED = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 """Of a weld's data the anchor, the relative position and the first number of the relative orientation."""
+MOST_TRIALS = 1000
+"""Start states that are drawn for a world, one after the other, before its task counts as unplayable."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class GoalEnv(EpisodicEnv):
             seed: of every start state and goal.
             quarantine: keeps worlds whose simulation failed; None: they are only counted.
             dtype: of observations and rewards.
+
+        Raises:
+            BadInputError: start states are tried out, and the worlds cannot be stepped singly.
+            SimulationError: no start state that was drawn passes its trial.
         """
         super().__init__(worlds, dtype, seed, task.substeps, task.episode_steps, quarantine)
         self.task, self.terms, self.action_size = task, (), task.action_size
@@ -143,6 +149,11 @@ class GoalEnv(EpisodicEnv):
         self._never = torch.zeros_like(self._reached)
         # Backends keep a derived field up to date from its first reading on, so all are read now.
         self._rules.command(worlds, self.action_low.expand(self.num, -1))
+        if self._rules.trial is not None:
+            self._rules.trial.passed(worlds)
+            if not isinstance(worlds, Settling):
+                problem = f"{task.name} tries its start states out"
+                raise BadInputError(problem, value=type(worlds).__name__, allowed="native worlds")
         self.observation = self._observe()
         self.layout = GoalLayout(self.observation.shape[1] - 2 * task.goal_size, task.goal_size)
         self._nothing_ended = *self._final(self._everything[:0]), self._reached[:0]
@@ -198,8 +209,29 @@ class GoalEnv(EpisodicEnv):
         return GoalTransition(reward, self._never, truncated, *final, *judged)
 
     def _begin(self, ids: Tensor) -> None:
-        self.worlds.reset(ids, *self._rules.start(len(ids), self._generator))
+        self._start(ids)
         self._aim(ids, self._rules.draw_goal(self.worlds, ids, self._generator))
+
+    def _start(self, ids: Tensor) -> None:
+        """Put the worlds `ids` (k,) into start states, drawing anew where one does not pass its trial."""
+        worlds, trial = self.worlds, self._rules.trial
+        for _ in range(MOST_TRIALS):
+            worlds.reset(ids, *self._rules.start(len(ids), self._generator))
+            if trial is None:
+                return
+            assert isinstance(worlds, Settling)  # as the constructor has seen to
+            ids = ids[~self._tried(trial, worlds, ids)]
+            if not len(ids):
+                return
+        raise SimulationError(f"no start state of {self.task.name} passes its trial; tried {MOST_TRIALS}")
+
+    def _tried(self, trial: Trial, worlds: Settling, ids: Tensor) -> Tensor:
+        """Let the worlds `ids` (k,) settle: which pass (k,)."""
+        idle = self.action_high.new_zeros((self.num, self.action_size))
+        for _ in range(trial.steps):
+            control = self._rules.command(worlds, idle).control[ids]
+            worlds.settle(ids, control.expand(self.task.substeps, -1, -1))
+        return (trial.passed(worlds) & ~worlds.broken())[ids]
 
     def _aim(self, ids: Tensor, goal: Tensor) -> None:
         """Begin the episodes of the worlds `ids` (k,), which have been reset, with these goals (k, g)."""
@@ -229,7 +261,10 @@ def _facts(task: GoalTask, worlds: Worlds, period_s: float) -> GoalFacts:
         joint_qpos={joint.name: int(joint.qposadr[0]) for joint in joints},
         joint_dof={joint.name: int(joint.dofadr[0]) for joint in joints},
         body={model.body(i).name: i for i in range(model.nbody)},
+        body_start_m={model.body(i).name: tuple(data.xpos[i].tolist()) for i in range(model.nbody)},
         site={model.site(i).name: _site(model, data, i) for i in range(model.nsite)},
+        sensor={model.sensor(i).name: int(model.sensor_adr[i]) for i in range(model.nsensor)},
+        actuators=tuple(model.actuator(i).name for i in range(model.nu)),
         control_low=tuple(model.actuator_ctrlrange[:, 0].tolist()),
         control_high=tuple(model.actuator_ctrlrange[:, 1].tolist()),
         dtype=worlds.dtype,

@@ -122,7 +122,21 @@ class NativeWorlds:
         """
         for goals, count in held(targets):
             self._ctrl.copy_(goals)
-            self._advance(count)
+            self._running = self._advance(self._running, count)
+        self._snapshots.clear()
+        self._judge()
+
+    def settle(self, ids: Tensor, targets: Tensor) -> None:
+        """Advance the worlds `ids` (k,) alone, a substep for each row of `targets` (substeps, k, nu).
+
+        See `robotrl.sim.worlds.Settling`.
+        """
+        rows: np.ndarray | None = np.sort(ids[~self._broken[ids]].numpy())
+        for goals, count in held(targets):
+            self._ctrl[ids] = goals.to(self._ctrl)
+            rows = self._advance(rows, count)
+        with contextlib.suppress(mujoco.batch.SimulationError):  # `_judge` sees the status it leaves
+            self._batch.forward(rows)
         self._snapshots.clear()
         self._judge()
 
@@ -251,13 +265,13 @@ class NativeWorlds:
         held = self._derived_bytes + sum(a.nbytes for a in arrays) + sum(t.nbytes for t in tensors)
         return int(held // self.num)
 
-    def _advance(self, count: int) -> None:
-        """Take substeps in all worlds that are not broken; one in which MuJoCo fails breaks."""
+    def _advance(self, rows: np.ndarray | None, count: int) -> np.ndarray | None:
+        """Take substeps in some worlds, None being all: those in which MuJoCo does not fail."""
         try:
-            self._batch.step(self._running, nstep=count)
+            self._batch.step(rows, nstep=count)
         except mujoco.batch.SimulationError as error:
-            running = np.arange(self.num) if self._running is None else self._running
-            self._running = np.setdiff1d(running, error.ids)
+            return np.setdiff1d(np.arange(self.num) if rows is None else rows, error.ids)
+        return rows
 
     def _judge(self) -> None:
         """Find out which worlds are broken."""

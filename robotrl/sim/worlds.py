@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import mujoco
 import torch
@@ -67,3 +67,14 @@ class Worlds(WorldView, Protocol):
 
     def take_metrics(self) -> dict[str, float]:
         """What the backend counted since the last call (contact overflows, for one); then forget."""
+
+
+@runtime_checkable
+class Settling(Worlds, Protocol):
+    """Worlds of which some can be stepped while the others stand still."""
+
+    def settle(self, ids: Tensor, targets: Tensor) -> None:
+        """Advance the worlds `ids` (k,) alone, a substep for each row of `targets` (substeps, k, nu).
+
+        Then update what is derived, as `reset` does. Broken ones stay as they are.
+        """

@@ -49,7 +49,10 @@ class GoalFacts:
         joint_qpos: first position address of each joint by its name.
         joint_dof: first degree of freedom of each joint by its name.
         body: index of each body by its name.
+        body_start_m: world position of each body in `qpos` by its name.
         site: each site by its name.
+        sensor: address of each sensor's first number by its name.
+        actuators: names of the actuators (nu).
         control_low: smallest control of each actuator (nu).
         control_high: largest control of each actuator (nu).
         dtype: of the worlds' tensors.
@@ -61,7 +64,10 @@ class GoalFacts:
     joint_qpos: Mapping[str, int]
     joint_dof: Mapping[str, int]
     body: Mapping[str, int]
+    body_start_m: Mapping[str, tuple[float, ...]]
     site: Mapping[str, Site]
+    sensor: Mapping[str, int]
+    actuators: tuple[str, ...]
     control_low: tuple[float, ...]
     control_high: tuple[float, ...]
     dtype: torch.dtype
@@ -82,6 +88,19 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What a drawn start state must pass, or another one is drawn.
+
+    Attributes:
+        steps: actions of zero, after which the episode begins.
+        passed: view after them -> (B,) bool.
+    """
+
+    steps: int
+    passed: Callable[[WorldView], Tensor]
+
+
+@dataclass(frozen=True)
 class GoalRules:
     """A goal task's functions for one model; their constants lie on the device they were built under.
 
@@ -90,12 +109,14 @@ class GoalRules:
         command: (view before the step, action (B, n) float32 within +-1) -> what it asks for.
         start: (count, generator) -> qpos (count, nq), qvel (count, nv) of new episodes.
         draw_goal: (view after the start, worlds (k,), generator) -> desired goals (k, g).
+        trial: of start states; None: every one counts.
     """
 
     observe: Callable[[WorldView], tuple[Tensor, Tensor]]
     command: Callable[[WorldView, Tensor], Command]
     start: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
     draw_goal: Callable[[WorldView, Tensor, torch.Generator], Tensor]
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)
@@ -216,16 +237,16 @@ def velocity_of(sites: Sequence[Site], model: GoalFacts) -> Callable[[WorldView]
 
 
 def euler_angles(matrix: Tensor) -> Tensor:
-    """Euler angles (B, 3) rad of rotation matrices (B, 9), as the Gymnasium-Robotics tasks observe them.
+    """Euler angles (..., 3) rad of rotation matrices (..., 9), as the Gymnasium-Robotics tasks observe them.
 
     Source: `gymnasium_robotics.utils.rotations.mat2euler`.
     """
-    m = matrix.view(-1, 3, 3)
-    cos_y = torch.sqrt(m[:, 2, 2].square() + m[:, 1, 2].square())
+    xx, xy, xz, yx, yy, yz, _, _, zz = matrix.unbind(-1)
+    cos_y = torch.sqrt(zz.square() + yz.square())
     regular = cos_y > 4 * torch.finfo(torch.float64).eps
-    x = torch.where(regular, -torch.atan2(m[:, 1, 2], m[:, 2, 2]), 0.0)
-    y = -torch.atan2(-m[:, 0, 2], cos_y)
-    z = torch.where(regular, -torch.atan2(m[:, 0, 1], m[:, 0, 0]), -torch.atan2(-m[:, 1, 0], m[:, 1, 1]))
+    x = torch.where(regular, -torch.atan2(yz, zz), 0.0)
+    y = -torch.atan2(-xz, cos_y)
+    z = torch.where(regular, -torch.atan2(xy, xx), -torch.atan2(-yx, yy))
     return torch.stack((x, y, z), dim=-1)
 
 

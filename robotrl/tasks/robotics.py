@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 
 from robotrl.tasks.fetch import FETCH
 from robotrl.tasks.goal import GoalTask
+from robotrl.tasks.hand import HAND_REACH
+from robotrl.tasks.manipulate import MANIPULATE
 from robotrl.tasks.options import build_task
 
-ROBOTICS: Mapping[str, Callable[..., GoalTask]] = {**FETCH}
+ROBOTICS: Mapping[str, Callable[..., GoalTask]] = {**FETCH, **HAND_REACH, **MANIPULATE}
 """Every goal task by Gymnasium's name; the keyword arguments are its options."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from robotrl.bench.table import figures_table, table_in
+from robotrl.bench.table import BEGIN_RETURNS, END_RETURNS, figures_table, returns_table, table_in
 from robotrl.errors import BadInputError
 from robotrl.spec.shipped import find_shipped
 
@@ -19,9 +19,22 @@ def test_readme_shows_the_kept_results() -> None:
     assert table_in((ROOT / "README.md").read_text(encoding="utf-8")) == table
 
 
+def test_readme_shows_the_kept_returns() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table_in(readme, BEGIN_RETURNS, END_RETURNS) == returns_table(ROOT / "benchmarks")
+
+
 def test_every_command_of_the_table_is_named() -> None:
     table = figures_table(ROOT / "benchmarks", find_shipped("policies", POLICY))
-    for command in ("bench sim", "bench train", "bench learn", "bench deploy", "eval quad12_walk", "demo"):
+    for command in (
+        "bench sim",
+        "bench train",
+        "bench learn",
+        "bench learn --speed",
+        "bench deploy",
+        "eval quad12_walk",
+        "demo",
+    ):
         assert f"`robotrl {command}" in table
 
 

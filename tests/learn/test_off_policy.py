@@ -12,7 +12,8 @@ from torch import Tensor
 from robotrl.errors import ConfigError
 from robotrl.learn.critics import Modern
 from robotrl.learn.ddpg import Ddpg, DdpgParams
-from robotrl.learn.off_policy import HeldNoise, OffPolicy
+from robotrl.learn.exploration import HeldNoise
+from robotrl.learn.off_policy import OffPolicy
 from robotrl.learn.sac import Sac, SacParams
 from robotrl.learn.td3 import Td3, Td3Params
 from robotrl.spec.records import read_record

@@ -16,7 +16,12 @@ from robotrl.errors import BadInputError
 from robotrl.tasks.robotics import ROBOTICS
 from tests.parity.robotics import Original
 
-NAMES = ["FetchReach-v4", "FetchPush-v4", "FetchPickAndPlaceDense-v4"]
+NAMES = [
+    "FetchReach-v4",
+    "FetchPush-v4",
+    "FetchPickAndPlaceDense-v4",
+    "HandManipulatePen_BooleanTouchSensors-v1",
+]
 
 
 def make_vec(name: str, num: int = 3, **options: Any) -> VectorEnv[Any, Any, Any]:

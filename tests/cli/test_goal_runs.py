@@ -1,0 +1,153 @@
+"""Runs of goal tasks from the command line: train with hindsight, resume, eval, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from robotrl.bench import episodes
+from robotrl.bench.episodes import SUCCESS
+from robotrl.cli.gymfile import GymJob, read_training
+from robotrl.cli.main import FINE, WRONG_USE, main
+from robotrl.cli.train import Train
+from robotrl.learn.checkpoint import newest_checkpoint
+from robotrl.spec.shipped import find_shipped
+
+SHIPPED = {
+    name: find_shipped("configs", f"fetch_{name}").read_text(encoding="utf-8")
+    for name in ("reach", "push", "pick_and_place", "slide")
+}
+
+
+@pytest.fixture(autouse=True)
+def _aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo logs its warnings into a file of the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def config(folder: Path, *replacements: tuple[str, str]) -> Path:
+    """The shipped run of FetchReach, small: three episodes of 4 worlds each, the first one random."""
+    text = SHIPPED["reach"]
+    small = (
+        ("steps = 4_000 ", "steps = 600 "),
+        ("worlds = 16", "worlds = 4"),
+        ("start = 800 ", "start = 200 "),
+        ("[128, 128]", "[16, 16]"),
+        ("batch = 256", "batch = 32"),
+        ("steps = 50 ", "steps = 20 "),
+    )
+    for old, new in (*small, *replacements):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    file = folder / "small.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return newest_checkpoint(folder).tensors(0, "learner") | newest_checkpoint(folder).tensors(0, "env")
+
+
+def test_a_resumed_run_equals_one_in_a_piece_bit_for_bit(tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    file = config(tmp_path)
+    Train(config=str(file), out=whole, steps=560).train(quiet=True)
+    Train(config=str(file), out=parted, steps=320).train(quiet=True)
+    Train(resume=parted, steps=560).train(quiet=True)
+    one, other = tensors(whole), tensors(parted)
+    assert {"replay.episodes", "replay.begun", "spread.held", "actor_adam.0.exp_avg"} <= one.keys()
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_a_run_is_scored_by_its_success_in_200_episodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    Train(config=str(config(tmp_path)), out=folder).train(quiet=True)
+    assert main(["eval", str(folder), "--json"]) == FINE
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["episodes"], scores["length_mean"]) == (200, 50)
+    for name in SUCCESS:
+        assert scores[f"{name}_low"] <= scores[name] <= scores[f"{name}_high"]
+    assert scores["success_last"] <= scores["success_any"]
+
+
+def test_training_can_stop_at_a_share_of_successes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(episodes, "GOAL_WORLDS", 2)
+    folder = tmp_path / "run"
+    file = config(
+        tmp_path, ("seed = 0\n", "seed = 0\nevaluate_every = 300\n"), ("\n[sim]", TARGET + "\n[sim]")
+    )
+    Train(config=str(file), out=folder).train(quiet=True)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["steps"] for row in rows if "eval/success_last" in row] == [320], "any share is enough"
+    assert rows[-1]["steps"] == 320
+
+
+TARGET = """
+[target]
+figure = "success_last"
+at_least = 0.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "env"),
+    [
+        ("reach", "FetchReach-v4"),
+        ("push", "FetchPush-v4"),
+        ("pick_and_place", "FetchPickAndPlace-v4"),
+        ("slide", "FetchSlide-v4"),
+    ],
+)
+def test_shipped_configurations_say_what_they_train(name: str, env: str) -> None:
+    job = read_training(find_shipped("configs", f"fetch_{name}"))
+    assert isinstance(job, GymJob)
+    assert job.config.env == f"robotrl/{env}"
+    assert job.goals is not None
+    row = job.env(2, seed=0, threads=1).observation
+    achieved, desired = row[:, job.goals.achieved], row[:, job.goals.desired]
+    assert torch.equal(job.goals.reward(achieved, achieved), -torch.zeros(2))
+    assert torch.equal(desired, row[:, -3:])
+    assert job.goals.episode_steps == 50
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("robotrl/FetchReach-v4", "robotrl/Reacher-v5", "td3.hindsight: the task has no goals"),
+        ("robotrl/FetchReach-v4", "gym:Pendulum-v1", "td3.hindsight: the task has no goals"),
+        ("robotrl/FetchReach-v4", "robotrl/FetchRead-v4", "env: there is no such environment"),
+        ("replay = 100_000", "replay = 399", "td3.replay: does not hold two episodes"),
+        ("policy_delay = 1", "policy_delay = 1\nn_step = 2", "td3.n_step: does not go together with"),
+        ("policy_delay = 1", "policy_delay = 1\npriority = 0.5", "td3.priority: does not go together with"),
+        ('strategy = "future"', 'strategy = "past"', "td3.hindsight.strategy: is not one of the choices"),
+        ("k = 4  ", "k = -1  ", "td3.hindsight.k: is out of range, got -1; allowed: 0 or more"),
+        ("k = 4  ", "reward = 4  ", "td3.hindsight.reward: unknown key"),
+        ("k = 4  ", "moved = [2.0, 1.0]\nk = 4  ", "td3.hindsight.moved: is out of range"),
+        ("random_steps = 9 ", "random_steps = 0 ", "td3.exploration.random_steps: is out of range"),
+    ],
+)
+def test_a_bad_run_is_refused_in_one_sentence(
+    old: str, new: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, folder = config(tmp_path, (old, new)), tmp_path / "run"
+    assert main(["train", str(file), "--out", str(folder)]) == WRONG_USE
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"robotrl: {file}: {named}")
+    assert not folder.exists()
+
+
+def test_a_robots_run_has_no_goals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = find_shipped("configs", "quad12_walk_ppo").read_text(encoding="utf-8")
+    head, table = text.replace('algorithm = "ppo"', 'algorithm = "sac"').split("\n[ppo]")
+    rest = table.partition("\n[")[2]
+    file = tmp_path / "walk.toml"
+    file.write_text(f"{head}\n[sac]\n[sac.hindsight]\n" + (f"[{rest}" if rest else ""), encoding="utf-8")
+    assert main(["train", str(file), "--out", str(tmp_path / "run")]) == WRONG_USE
+    assert "sac.hindsight: the task has no goals" in capsys.readouterr().err
