@@ -23,6 +23,7 @@ from robotrl.tasks.goal import (
     GoalTask,
     Judge,
     MocapSettling,
+    Near,
     euler_angles,
     uniform,
     velocity_of,
@@ -31,7 +32,7 @@ from robotrl.tasks.task import WorldView
 
 REACH_M = 0.05
 """Displacement of the gripper that one unit of action stands for."""
-THRESHOLD_M = 0.05
+NEAR = Near(0.05)
 """A goal that is closer counts as achieved."""
 CLEARANCE_M = 0.1
 """Objects start further from the gripper than this, seen from above."""
@@ -106,31 +107,14 @@ def _fetch(kind: str, reward: Judge, suffix: str, *, max_episode_steps: int = 50
         ),
         pinned=FINGERS if variant.blocked else (),
         reward=reward,
-        success=_reached,
+        success=NEAR.reached,
         rules=functools.partial(_rules, variant),
     )
 
 
-def _distance(achieved: Tensor, desired: Tensor) -> Tensor:
-    distance: Tensor = torch.linalg.vector_norm(achieved - desired, dim=-1)
-    return distance
-
-
-def _reached(achieved: Tensor, desired: Tensor) -> Tensor:
-    return _distance(achieved, desired) < THRESHOLD_M
-
-
-def _sparse(achieved: Tensor, desired: Tensor) -> Tensor:
-    return -(_distance(achieved, desired) > THRESHOLD_M).to(achieved.dtype)
-
-
-def _dense(achieved: Tensor, desired: Tensor) -> Tensor:
-    return -_distance(achieved, desired)
-
-
 FETCH: Mapping[str, Callable[..., GoalTask]] = {
     f"Fetch{kind}{suffix}-v4": functools.partial(_fetch, kind, reward, suffix)
-    for suffix, reward in (("", _sparse), ("Dense", _dense))
+    for suffix, reward in NEAR.judges
     for kind in _VARIANTS
 }
 """Every Fetch task by Gymnasium's name; the keyword argument is `gymnasium.make`'s."""

@@ -215,6 +215,35 @@ class GoalTask:
             )
 
 
+@dataclass(frozen=True)
+class Near:
+    """Goals that are achieved within a distance, as those of FetchPush and HandReach."""
+
+    limit_m: float
+
+    def reached(self, achieved: Tensor, desired: Tensor) -> Tensor:
+        """Whether goals (..., g) are achieved: (...) bool."""
+        return _distance_m(achieved, desired) < self.limit_m
+
+    def sparse(self, achieved: Tensor, desired: Tensor) -> Tensor:
+        """Reward (...): -1 farther away, 0 otherwise."""
+        return -(_distance_m(achieved, desired) > self.limit_m).to(achieved.dtype)
+
+    def dense(self, achieved: Tensor, desired: Tensor) -> Tensor:
+        """Reward (...): minus the distance."""
+        return -_distance_m(achieved, desired)
+
+    @property
+    def judges(self) -> tuple[tuple[str, Judge], ...]:
+        """Both rewards, each with what it adds to a task's name."""
+        return ("", self.sparse), ("Dense", self.dense)
+
+
+def _distance_m(achieved: Tensor, desired: Tensor) -> Tensor:
+    distance: Tensor = torch.linalg.vector_norm(achieved - desired, dim=-1)
+    return distance
+
+
 def velocity_of(sites: Sequence[Site], model: GoalFacts) -> Callable[[WorldView], tuple[Tensor, Tensor]]:
     """View -> linear (B, s, 3) m/s and angular (B, s, 3) rad/s velocities of s sites in the world frame.
 

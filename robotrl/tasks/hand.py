@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from robotrl.tasks.assets import robotics_asset
-from robotrl.tasks.goal import Command, GoalFacts, GoalRules, GoalTask, Judge
+from robotrl.tasks.goal import Command, GoalFacts, GoalRules, GoalTask, Judge, Near
 from robotrl.tasks.task import WorldView
 
 ACTUATORS = 20
 SUBSTEPS = 20
-REACHED_M = 0.01
+NEAR = Near(0.01)
 """Fingertips that are closer to their goals, all taken together, count as having reached them."""
 MEETING_M = (0.0, -0.09, 0.05)
 """From the palm to where the thumb and a finger are to meet."""
@@ -76,31 +76,13 @@ def _reach(
         settling=None,
         pinned=(),
         reward=reward,
-        success=_reached,
+        success=NEAR.reached,
         rules=functools.partial(_rules, relative_control),
     )
 
 
-def _distance(achieved: Tensor, desired: Tensor) -> Tensor:
-    distance: Tensor = torch.linalg.vector_norm(achieved - desired, dim=-1)
-    return distance
-
-
-def _reached(achieved: Tensor, desired: Tensor) -> Tensor:
-    return _distance(achieved, desired) < REACHED_M
-
-
-def _sparse(achieved: Tensor, desired: Tensor) -> Tensor:
-    return -(_distance(achieved, desired) > REACHED_M).to(achieved.dtype)
-
-
-def _dense(achieved: Tensor, desired: Tensor) -> Tensor:
-    return -_distance(achieved, desired)
-
-
 HAND_REACH: Mapping[str, Callable[..., GoalTask]] = {
-    f"HandReach{suffix}-v3": functools.partial(_reach, reward, suffix)
-    for suffix, reward in (("", _sparse), ("Dense", _dense))
+    f"HandReach{suffix}-v3": functools.partial(_reach, reward, suffix) for suffix, reward in NEAR.judges
 }
 """HandReach by Gymnasium's names; the keyword arguments are `gymnasium.make`'s."""
 

@@ -12,7 +12,7 @@ import torch
 from gymnasium_robotics.utils import rotations  # type: ignore[import-untyped, unused-ignore]
 
 from robotrl.errors import BadInputError
-from robotrl.tasks.fetch import FETCH, THRESHOLD_M
+from robotrl.tasks.fetch import FETCH, NEAR
 from robotrl.tasks.goal import euler_angles
 from robotrl.tasks.robotics import ROBOTICS, goal_task
 
@@ -30,7 +30,7 @@ def test_a_task_has_gymnasiums_name_and_an_installed_model_file(name: str) -> No
 def test_a_sparse_reward_is_0_up_to_the_threshold_and_minus_1_beyond() -> None:
     task = goal_task("FetchPush-v4")
     desired = torch.zeros((3, 3), dtype=F64)
-    achieved = torch.tensor([[THRESHOLD_M - 1e-9, 0, 0], [0, 0, THRESHOLD_M + 1e-9], [1, 1, 1]], dtype=F64)
+    achieved = torch.tensor([[NEAR.limit_m - 1e-9, 0, 0], [0, 0, NEAR.limit_m + 1e-9], [1, 1, 1]], dtype=F64)
     assert task.compute_reward(achieved, desired).tolist() == [0.0, -1.0, -1.0]
     assert task.is_success(achieved, desired).tolist() == [True, False, False]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robotrl.errors import BadInputError
-from robotrl.tasks.hand import HAND_REACH, REACHED_M
+from robotrl.tasks.hand import HAND_REACH, NEAR
 from robotrl.tasks.manipulate import MANIPULATE
 from robotrl.tasks.robotics import goal_task
 from robotrl.tasks.rotations import product, quat_about
@@ -31,7 +31,7 @@ def judged(name: str, achieved: Tensor, desired: Tensor) -> float:
 
 def test_fingertips_are_judged_all_together() -> None:
     task, home = goal_task("HandReach-v3"), torch.zeros(15, dtype=F64)
-    for error_m, reached in ((REACHED_M - 1e-9, True), (REACHED_M + 1e-9, False)):
+    for error_m, reached in ((NEAR.limit_m - 1e-9, True), (NEAR.limit_m + 1e-9, False)):
         away = torch.full((15,), error_m / math.sqrt(15), dtype=F64)
         assert bool(task.is_success(away, home)) is reached
         assert float(task.compute_reward(away, home)) == (0.0 if reached else -1.0)
