@@ -15,9 +15,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robotrl.errors import BadInputError
 from robotrl.sim.goal import GoalEnv, GoalLayout, GoalTransition, native_goal_worlds
-from robotrl.sim.gym import usable_cores
+from robotrl.sim.gym import check_actions, refuse_options, usable_cores
 from robotrl.tasks.goal import GoalTask
 from robotrl.tasks.robotics import goal_task
 
@@ -62,8 +61,7 @@ class GoalVectorEnv(VectorEnv[Triple, Array, Array]):
         Raises:
             BadInputError: `options` asks for something, such as a reset of single worlds.
         """
-        if options:
-            raise BadInputError("there are no options of reset", value=sorted(options))
+        refuse_options(options)
         super().reset(seed=seed)
         worlds = self._open()
         if seed is not None:
@@ -80,9 +78,8 @@ class GoalVectorEnv(VectorEnv[Triple, Array, Array]):
         Raises:
             BadInputError: actions of another shape.
         """
-        worlds, shape = self._open(), self.action_space.shape
-        if np.shape(actions) != shape:
-            raise BadInputError("actions have the wrong shape", value=np.shape(actions), allowed=str(shape))
+        worlds = self._open()
+        check_actions(actions, self.action_space)
         stepped = worlds.step(torch.as_tensor(actions))
         return (
             _triple(worlds.layout, worlds.observation),

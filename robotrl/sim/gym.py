@@ -98,8 +98,7 @@ class BatchedEnv(VectorEnv[Array, Array, Array]):
         Raises:
             BadInputError: `options` asks for something, such as a reset of single worlds.
         """
-        if options:
-            raise BadInputError("there are no options of reset", value=sorted(options))
+        refuse_options(options)
         super().reset(seed=seed)
         worlds = self._open()
         if seed is not None:
@@ -116,9 +115,8 @@ class BatchedEnv(VectorEnv[Array, Array, Array]):
         Raises:
             BadInputError: actions of another shape.
         """
-        worlds, shape = self._open(), self.action_space.shape
-        if np.shape(actions) != shape:
-            raise BadInputError("actions have the wrong shape", value=np.shape(actions), allowed=str(shape))
+        worlds = self._open()
+        check_actions(actions, self.action_space)
         last = worlds.observation
         stepped = worlds.step(torch.as_tensor(actions, dtype=last.dtype, device=last.device))
         return (
@@ -154,6 +152,26 @@ class BatchedEnv(VectorEnv[Array, Array, Array]):
             "final_info": {},
             "_final_info": ended.copy(),
         }
+
+
+def refuse_options(options: Mapping[str, Any] | None) -> None:
+    """Refuse options of `reset`, of which our environments have none.
+
+    Raises:
+        BadInputError: there is one.
+    """
+    if options:
+        raise BadInputError("there are no options of reset", value=sorted(options))
+
+
+def check_actions(actions: Array, space: gymnasium.Space[Any]) -> None:
+    """Refuse actions that are not shaped like a space's.
+
+    Raises:
+        BadInputError: they are not.
+    """
+    if np.shape(actions) != space.shape:
+        raise BadInputError("actions have the wrong shape", value=np.shape(actions), allowed=str(space.shape))
 
 
 class SingleEnv(gymnasium.Env[Array, Array]):
