@@ -138,7 +138,12 @@ def test_a_pseudo_terminal_passes_every_byte_value_raw() -> None:
 def test_a_full_host_loses_bytes_instead_of_blocking_the_device() -> None:
     port = PseudoTerminal()
     try:
-        for _ in range(100):
-            port.write(bytes(1000))
+        with open(port.path, "r+b", buffering=0) as host:  # noqa: PTH123 - a device, unbuffered
+            for _ in range(100):
+                port.write(bytes(1000))
+            received = 0
+            while select.select([host], [], [], 0)[0]:
+                received += len(host.read(4096))
+            assert 0 < received < 100 * 1000
     finally:
         port.close()
