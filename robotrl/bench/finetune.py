@@ -22,9 +22,9 @@ CONFIG, POLICY = "quad12_rough_ppo", "quad12_walk"
 CHANGES = {"hidden": "[64, 64]"}
 """Both starts have the networks of the policy."""
 STARTS = {"from nothing": None, "from flat ground": Path(POLICY)}
-STEPS = 60_000_000
-"""Of each run, about what the shipped run on rough ground takes in its time."""
-CHECKPOINTS = 20
+STEPS = 5_000_000
+"""Of each run: some minutes, in which a walk is learned from nothing."""
+CHECKPOINTS = 10
 """Evaluations of each run."""
 
 FIGURES = {

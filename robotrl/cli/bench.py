@@ -39,7 +39,8 @@ class Bench:
     learn: the run from zero with three seeds, each evaluated; about six minutes. Or, with one of its
     flags, hours of training runs, which are kept: the same command goes on where it was stopped.
     deploy: a policy through runtime, gate and emulated robot on the wall clock, for 2.5 minutes.
-    finetune: rough ground from the flat policy and from nothing, three seeds, kept in runs/finetune; hours.
+    finetune: rough ground from the flat policy and from nothing, three seeds, kept in
+    runs/finetune; about 40 minutes.
     fuzz: every parser of the drivers under a million random and damaged byte streams; two minutes.
     table: nothing is measured; prints the README's tables from the kept results."""
     config: str = "quad12_walk_ppo"
