@@ -20,14 +20,11 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from robotrl.spec.gate import GateLimits, Level, Request, Verdict
+from robotrl.spec.gate import GateLimits, Level, Request, Verdict, strongest
 from robotrl.spec.state import CommandKind, Floats, JointCommand, RobotState, frozen
 
 ROUNDING_RAD = 1e-6
 """A request changed by less is not called limited: policies compute in float32."""
-
-UNIT_TOLERANCE = 0.05
-"""A quaternion whose length differs more from 1 is no measurement."""
 
 PERSISTENT = (
     "limits.temperature_c",
@@ -109,12 +106,10 @@ def guard(
         **dict(zip(PERSISTENT, bad_ticks >= scalar.fault_ticks, strict=True)),
         "request.joint_target_rad": _no_number(limits, request),
     }
-    lost = _lost_sensing(limits, state, now_s)
-    fallen = not lost["imu_quat"] and _tilt_rad(state) > scalar.tilt_rad
-    fault = _join(
+    fault = strongest(
         memory.latched,
-        _flag(limits, _REACTION[scalar.on_lost_sensing], lost),
-        _flag(limits, _REACTION[scalar.on_fall], {"limits.tilt_rad": fallen}),
+        _flag(limits, _REACTION[scalar.on_lost_sensing], _lost_sensing(limits, state, now_s)),
+        _fallen(limits, state),
         _flag(limits, _REACTION[scalar.on_fault], broken),
     )
     base = _previous_target(limits, memory, state)
@@ -124,7 +119,7 @@ def guard(
     if now_s - moved.limiting_since_s < scalar.sustained_limiting_s:
         return moved.command, moved, verdict
     sustained = _flag(limits, _REACTION[scalar.on_fault], {"limits.sustained_limiting_s": True})
-    return _do_not_follow(memory, request, base, _join(verdict, sustained))
+    return _do_not_follow(memory, request, base, strongest(verdict, sustained))
 
 
 def _previous_target(limits: GateLimits, memory: GateMemory, state: RobotState) -> Floats:
@@ -148,18 +143,35 @@ def _count_bad_ticks(limits: GateLimits, memory: GateMemory, state: RobotState) 
 
 
 def _lost_sensing(limits: GateLimits, state: RobotState, now_s: float) -> Wrong:
-    since_s = abs(now_s - state.stamp_s)
-    joint_age_s, imu_age_s = state.joint_age_s + since_s, state.imu_age_s + since_s
-    length = float(np.linalg.norm(state.imu_quat))
-    return {
-        "limits.joint_stale_s": ~((state.joint_age_s >= 0) & (joint_age_s <= limits.scalar.joint_stale_s)),
+    """What is not finite or not fresh, of the senses that the robot has."""
+    since_s, scalar = abs(now_s - state.stamp_s), limits.scalar
+
+    def stale(age_s: float, limit_s: float) -> bool:
+        return not (age_s >= 0 and age_s + since_s <= limit_s)
+
+    lost: dict[str, NDArray[np.bool_] | bool] = {
+        "limits.joint_stale_s": ~(
+            (state.joint_age_s >= 0) & (state.joint_age_s + since_s <= scalar.joint_stale_s)
+        ),
         "joint_pos_rad": ~np.isfinite(state.joint_pos_rad),
         "joint_vel_rad_s": ~np.isfinite(state.joint_vel_rad_s),
-        "limits.imu_stale_s": not (state.imu_age_s >= 0 and imu_age_s <= limits.scalar.imu_stale_s),
-        "imu_quat": not abs(length - 1.0) <= UNIT_TOLERANCE,
-        "imu_gyro_rad_s": not np.isfinite(state.imu_gyro_rad_s).all(),
-        "imu_accel_m_s2": not np.isfinite(state.imu_accel_m_s2).all(),
     }
+    if scalar.imu_stale_s is not None:
+        lost["limits.imu_stale_s"] = stale(state.imu_age_s, scalar.imu_stale_s)
+        lost["imu_quat"] = math.isnan(state.tilt_rad)
+        lost["imu_gyro_rad_s"] = not np.isfinite(state.imu_gyro_rad_s).all()
+        lost["imu_accel_m_s2"] = not np.isfinite(state.imu_accel_m_s2).all()
+    if scalar.estimator_stale_s is not None:
+        lost["limits.estimator_stale_s"] = stale(state.estimate_age_s, scalar.estimator_stale_s)
+        lost["estimate"] = not all(np.isfinite(values).all() for values in state.estimate.values())
+    return lost
+
+
+def _fallen(limits: GateLimits, state: RobotState) -> Verdict:
+    scalar = limits.scalar
+    if scalar.tilt_rad is None or scalar.on_fall is None:  # there is no IMU
+        return Verdict()
+    return _flag(limits, _REACTION[scalar.on_fall], {"limits.tilt_rad": state.tilt_rad > scalar.tilt_rad})
 
 
 def _beyond_limits(limits: GateLimits, state: RobotState) -> Wrong:
@@ -169,12 +181,6 @@ def _beyond_limits(limits: GateLimits, state: RobotState) -> Wrong:
         "joint.{}.position_max_rad": state.joint_pos_rad > limits.position_max_rad + margin,
         "limits.speed_rad_s": np.abs(state.joint_vel_rad_s) > limits.scalar.speed_rad_s,
     }
-
-
-def _tilt_rad(state: RobotState) -> float:
-    """Angle between body up and world up, the rotation's third column."""
-    w, x, y, z = (float(part) for part in state.imu_quat)
-    return math.atan2(2 * math.hypot(x * z + w * y, y * z - w * x), w * w - x * x - y * y + z * z)
 
 
 def _no_number(limits: GateLimits, request: Request) -> NDArray[np.bool_] | bool:
@@ -239,12 +245,3 @@ def _flag(limits: GateLimits, level: Level, wrong: Wrong) -> Verdict:
         causes |= {cause.format(joint) for joint in named}
         joints |= named
     return Verdict(level if causes else Level.NONE, frozenset(causes), frozenset(joints - {""}))
-
-
-def _join(*verdicts: Verdict) -> Verdict:
-    """The strongest level with all causes and joints."""
-    return Verdict(
-        max(v.level for v in verdicts),
-        frozenset[str]().union(*(v.causes for v in verdicts)),
-        frozenset[str]().union(*(v.joints for v in verdicts)),
-    )

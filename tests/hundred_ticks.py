@@ -37,7 +37,7 @@ def run() -> int:
     policy.replay_golden()
     begin_s = robot.control.stand_s + 0.1
     steps = (Step(0.0, mode="stand"), Step(begin_s, mode="policy"))
-    script = Script(steps, policy.contract.command_low, policy.contract.command_high)
+    script = Script(steps, policy.contract.operator_ranges)
     counted = PolicyTicks()
     loop = Loop(robot, FakeBody(robot), policy, script, FakeClock(), armed=True, recorder=counted)
     loop.run(begin_s + (TICKS + 2) / robot.control.rate_hz)

@@ -8,17 +8,21 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from robotrl.errors import BadInputError
 from robotrl.learn.loop import Stepped
 from robotrl.learn.networks import Actor
-from robotrl.learn.playing import play
-from robotrl.sim.goal import GoalTransition
+from robotrl.learn.playing import Playing, play
+from robotrl.sim.goal import GOAL_PARTS, GoalTransition
 
 if TYPE_CHECKING:
+    from robotrl.bench.originals import Original
     from robotrl.cli.gymfile import GymJob
     from robotrl.sim.boxed import UnitActions
+    from robotrl.sim.build import Backend
 
 SEEDS, WORLDS = (101, 102, 103, 104), 8
 """Each seed starts its own worlds, of which the first episode counts."""
@@ -28,12 +32,19 @@ FIGURES = ("return_mean", "return_std", "return_min", "length_mean")
 """What is told over all episodes."""
 SUCCESS = ("success_last", "success_any")
 """What is told besides of a task with goals: shares of episodes with success at their last step, at any."""
+FIRST_SEED = 1_000_000
+"""Of the episodes in an original environment; the next one has the next seed."""
 LONGEST = 10_000
 """Steps after which an episode is cut in an environment without a time limit of its own."""
 
 
-def evaluate_episodes(folder: Path, threads: int = 2) -> dict[str, float]:
+def evaluate_episodes(folder: Path, threads: int = 2, backend: Backend = "native") -> dict[str, float]:
     """Score a run's newest network without exploration noise.
+
+    Args:
+        folder: of the run.
+        threads: of the physics; Warp has none.
+        backend: that simulates, on the CPU, whatever it was trained on.
 
     Returns:
         Over all episodes `return_mean`, `return_std`, `return_min` and `length_mean` (steps), the number of
@@ -45,33 +56,103 @@ def evaluate_episodes(folder: Path, threads: int = 2) -> dict[str, float]:
     from robotrl.cli.runfile import config_of, load_actor
 
     job = read_gym_job(config_of(folder))
-    return score_actor(job, load_actor(job.learner(), job.owner, folder)[0], threads)
+    return score_actor(job, load_actor(job.learner(), job.owner, folder)[0], threads, backend)
 
 
-def score_actor(job: GymJob, actor: Actor, threads: int) -> dict[str, float]:
+def score_actor(job: GymJob, actor: Actor, threads: int, backend: Backend = "native") -> dict[str, float]:
     """Score a policy that maps observations (B, obs) to unit actions (B, n); as `evaluate_episodes`."""
     returns, lengths, successes = [], [], []
     for seed in SEEDS:
-        env = job.evaluation_env(GOAL_WORLDS if job.goals else WORLDS, seed, threads)
+        env = job.evaluation_env(GOAL_WORLDS if job.goals else WORLDS, seed, threads, backend)
         judged = _Judged(play(env, actor), env.num)
         done = first_episodes(env, judged)
         returns.append(done[0])
         lengths.append(done[1])
         successes.append(torch.stack((judged.last, judged.reached)))
-    every = torch.cat(returns)
     return {
-        "return_mean": float(every.mean()),
-        "return_std": float(every.std()),
-        "return_min": float(every.min()),
-        "length_mean": float(torch.cat(lengths).mean()),
-        "episodes": float(len(every)),
+        **_totals(torch.cat(returns), torch.cat(lengths)),
         **{f"seed{seed}_return": float(own.mean()) for seed, own in zip(SEEDS, returns, strict=True)},
-        **(_shares(torch.cat(successes, dim=1)) if job.goals else {}),
+        **(success_shares(torch.cat(successes, dim=1)) if job.goals else {}),
     }
 
 
-def _shares(successes: Tensor) -> dict[str, float]:
-    """Shares of the successes (figures, episodes) bool of `SUCCESS`, with their intervals."""
+def evaluate_original(place: Path, episodes: int) -> dict[str, float]:
+    """Score a policy in Gymnasium-Robotics' own environment, without exploration noise.
+
+    Args:
+        place: a run's folder, whose newest network counts, or a policy file.
+        episodes: how many, each from a seed of its own.
+
+    Returns:
+        As `evaluate_episodes`, less the figures of each seed.
+
+    Raises:
+        BadInputError: no task of Gymnasium-Robotics was trained, or it is not installed.
+    """
+    from robotrl.bench.originals import make_original
+    from robotrl.cli.gymfile import OURS
+
+    job, actor = _restored(place)
+    env = make_original(job.config.env.removeprefix(OURS), **job.config.options)
+    playing = Playing(actor, torch.zeros((1, actor.memory_size)))
+    seeds = range(FIRST_SEED, FIRST_SEED + episodes)
+    rows = torch.tensor([_original_episode(env, playing, seed) for seed in seeds], dtype=torch.float64)
+    returns, lengths, *successes = rows.unbind(-1)
+    return {**_totals(returns, lengths), **success_shares(torch.stack(successes).bool())}
+
+
+def _restored(place: Path) -> tuple[GymJob, Actor]:
+    """Load the actor of a run's folder or a policy file, and the job that trained it."""
+    from robotrl.cli.gymfile import GymJob, parse_training, read_training
+    from robotrl.cli.runfile import config_of, load_actor
+    from robotrl.export.weights import read_actor
+    from robotrl.spec.contract import read_policy_file
+
+    if place.is_dir():
+        job = read_training(file := config_of(place))
+    else:
+        data, contract, _ = read_policy_file(file := place)
+        job = parse_training(contract.provenance.config, file)
+    if not isinstance(job, GymJob) or job.goals is None:
+        raise BadInputError(
+            "has no original environment", file=file, allowed="what was trained on a Fetch or Hand task"
+        )
+    learner = job.learner()
+    if place.is_dir():
+        return job, load_actor(learner, job.owner, place)[0]
+    live = learner.actor.state_dict()
+    for name, value in read_actor(learner.actor, data, contract.normaliser_count, file).items():
+        live[name].copy_(value)
+    return job, learner.actor
+
+
+def _original_episode(env: Original, playing: Playing, seed: int) -> tuple[float, int, bool, bool]:
+    """Return, length, and whether its last step was a success and any step was."""
+    seen, _ = env.reset(seed=seed)
+    playing.forget(torch.arange(1))
+    total, length, reached, over = 0.0, 0, False, False
+    while not over:
+        row = np.concatenate([seen[part] for part in GOAL_PARTS], dtype=np.float32)
+        action = playing(torch.from_numpy(row)[None])[0].clamp(-1.0, 1.0)
+        seen, reward, terminated, truncated, info = env.step(action.numpy())
+        success, over = bool(info["is_success"]), terminated or truncated
+        total, length, reached = total + float(reward), length + 1, reached or success
+    return total, length, success, reached
+
+
+def _totals(returns: Tensor, lengths: Tensor) -> dict[str, float]:
+    """Figures of episodes with these returns (N,) and lengths (N,)."""
+    return {
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "return_min": float(returns.min()),
+        "length_mean": float(lengths.mean()),
+        "episodes": float(len(returns)),
+    }
+
+
+def success_shares(successes: Tensor) -> dict[str, float]:
+    """Return shares of successes (figures, episodes) bool, named as in `SUCCESS`, with their intervals."""
     shares = {}
     for name, succeeded in zip(SUCCESS, successes, strict=True):
         count = int(succeeded.sum())
@@ -86,7 +167,8 @@ def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
     middle = (share + z2 / (2 * episodes)) / (1 + z2 / episodes)
     root = math.sqrt(share * (1 - share) / episodes + z2 / (4 * episodes**2))
     half = math.sqrt(z2) * root / (1 + z2 / episodes)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    low, high = min(middle - half, share), max(middle + half, share)  # which rounding could leave out
+    return max(low, 0.0), min(high, 1.0)
 
 
 class _Judged:

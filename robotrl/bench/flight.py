@@ -126,6 +126,10 @@ def flight_of(recording: Recording, robot: RobotSpec) -> Flight:
             value=state["joint_pos_rad"].shape[1],
             allowed=f"{len(robot.joint)} joints, as {robot.name}",
         )
+    if not request["velocity_command"].shape[1]:
+        raise RecordingError(
+            "the recording is of a policy that is asked for no velocity, so it does not walk"
+        )
     tracked = command["kind"] == CommandKind.TRACK.name
     return Flight(
         joint_names=robot.joint_names,

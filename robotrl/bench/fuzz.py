@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from robotrl.drivers import bno08x, imu, microstrain, vectornav
+import numpy as np
+
+from robotrl.drivers import bno08x, estimator, imu, microstrain, vectornav
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import dynamixel_group as group
 from robotrl.drivers import feetech as ft
@@ -257,6 +259,11 @@ def _draw_microstrain(rng: Random) -> bytes:
     return microstrain.Packet(microstrain.IMU_DATA, tuple(fields)).encode()
 
 
+def _draw_estimator(rng: Random) -> bytes:
+    values = np.array([rng.uniform(-9, 9) for _ in range(rng.randrange(30))])
+    return estimator.encode(rng.randrange(256), values)
+
+
 def _execute_dynamixel(frame: bytes) -> object:
     (packet,) = dxl.PacketParser().feed(frame)
     if not isinstance(packet, dxl.InstructionPacket):
@@ -313,4 +320,5 @@ SUBJECTS: Sequence[Subject] = (
         _draw_microstrain,
         lambda data: [microstrain.measurements(p) for p in microstrain.PacketParser().feed(data)],
     ),
+    Subject("estimator", estimator.FRAMING, _draw_estimator, estimator.PacketParser().feed),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from robotrl.bench import ablation, curves, returns, time_to
+from robotrl.bench import ablation, curves, goals, returns, time_to
 from robotrl.bench.runs import Tell
 
 if TYPE_CHECKING:
@@ -50,10 +50,15 @@ def _time(ask: Ask, tell: Tell) -> dict[str, Any]:
     return time_to.bench_time(ask.folder, ask.seeds or time_to.SEEDS, ask.jobs > 0, tell)
 
 
+def _goals(ask: Ask, tell: Tell) -> dict[str, Any]:
+    return goals.bench_goals(ask.folder, ask.only, ask.seeds, ask.jobs, tell)
+
+
 PARTS: Mapping[str, Part] = MappingProxyType(
     {
         "returns": Part(returns.FOLDER, _returns, returns.returns_tables, curves.draw_curves),
         "ablation": Part(ablation.FOLDER, _ablation, ablation.ablation_tables, ablation.draw_ablation),
+        "goals": Part(goals.FOLDER, _goals, goals.goals_tables, goals.draw_goals),
         "time": Part(time_to.FOLDER, _time, time_to.time_tables),
     }
 )

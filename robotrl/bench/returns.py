@@ -18,8 +18,7 @@ from robotrl.bench.published import (
     TARGETS,
     best_published,
 )
-from robotrl.bench.runs import Run, Tell, check_kept, ended, train_all, with_keys
-from robotrl.errors import BadInputError
+from robotrl.bench.runs import Run, Tell, check_kept, choose, ended, train_all, with_keys
 from robotrl.spec.records import read_text
 from robotrl.spec.shipped import find_shipped
 
@@ -122,23 +121,6 @@ def bench_returns(
     if jobs:
         train_all([e.run(seed) for e in chosen for seed in range(seeds or e.seeds)], folder, jobs, tell)
     return summary(folder, entries)
-
-
-def choose(entries: Sequence[Entry], only: Sequence[str]) -> list[Entry]:
-    """Return the entries of which a name in `only` is the start.
-
-    Raises:
-        BadInputError: a name is the start of none.
-    """
-    for prefix in only:
-        if not any(entry.name.startswith(prefix) for entry in entries):
-            raise BadInputError(
-                "is the start of no entry",
-                key="--only",
-                value=prefix,
-                allowed=[entry.name for entry in entries],
-            )
-    return [e for e in entries if not only or any(e.name.startswith(prefix) for prefix in only)]
 
 
 def summary(folder: Path, entries: Sequence[Entry] = ENTRIES) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from robotrl.cli.runfile import CONFIG, SCORES
 from robotrl.errors import BadInputError, CheckpointError
-from robotrl.learn.checkpoint import FOLDER, newest_checkpoint
+from robotrl.learn.checkpoint import FOLDER, keep_only, newest_checkpoint
 from robotrl.learn.logs import METRICS
 
 COMMAND = (sys.executable, "-m", "robotrl", "train")
@@ -48,6 +49,17 @@ class Run:
         return int(tomllib.loads(self.text)["steps"])
 
 
+class Named(Protocol):
+    """What a run is of: an algorithm on a task, or a configuration."""
+
+    @property
+    def name(self) -> str:
+        """Start of the names of its runs."""
+
+
+Entry = TypeVar("Entry", bound=Named)
+
+
 @dataclass(frozen=True)
 class Status:
     """How far all runs are."""
@@ -60,6 +72,23 @@ class Status:
     steps_wanted: int
     active: tuple[str, ...]
     """Names of the runs in progress."""
+
+
+def choose(entries: Sequence[Entry], only: Sequence[str]) -> list[Entry]:
+    """Return the entries of which a name in `only` is the start.
+
+    Raises:
+        BadInputError: a name is the start of none.
+    """
+    for prefix in only:
+        if not any(entry.name.startswith(prefix) for entry in entries):
+            raise BadInputError(
+                "is the start of no entry",
+                key="--only",
+                value=prefix,
+                allowed=[entry.name for entry in entries],
+            )
+    return [e for e in entries if not only or any(e.name.startswith(prefix) for prefix in only)]
 
 
 def with_keys(text: str, values: Mapping[str, str]) -> str:
@@ -179,14 +208,14 @@ def _resumable(folder: Path) -> bool:
 def _settle(folder: Path, code: int) -> None:
     """Look at how a run's process ended; one that was killed or interrupted is for the next time.
 
-    A run that diverged would do so again, so its last sentence is kept. Of a finished run only the
-    replay memory is not: it would fill the disk.
+    A run that diverged would do so again, so its last sentence is kept. Of a finished run's state only
+    the actor is, where a replay memory would fill the disk.
 
     Raises:
         BadInputError: the run was refused.
     """
     if (folder / SCORES).is_file():
-        _drop_large(folder / FOLDER)
+        _thin(folder)
     if code in {PROBLEM, WRONG_USE}:
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
         reason = (lines or ["gave no reason"])[-1]
@@ -195,10 +224,10 @@ def _settle(folder: Path, code: int) -> None:
         (folder / FAILURE).write_text(reason + "\n", encoding="utf-8")
 
 
-def _drop_large(checkpoints: Path) -> None:
-    """Remove checkpoints that hold more than networks."""
-    if sum(file.stat().st_size for file in checkpoints.rglob("*.safetensors")) > LARGEST_KEPT_BYTES:
-        shutil.rmtree(checkpoints)
+def _thin(run: Path) -> None:
+    """Forget all but the actor where checkpoints hold more than networks."""
+    if sum(file.stat().st_size for file in (run / FOLDER).rglob("*.safetensors")) > LARGEST_KEPT_BYTES:
+        keep_only(run, "actor")
 
 
 def _status(runs: Sequence[Run], folder: Path, active: tuple[str, ...]) -> Status:

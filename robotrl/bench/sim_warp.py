@@ -11,12 +11,13 @@ import mujoco
 import mujoco_warp
 import torch
 import warp
-from torch import Tensor
 
-from robotrl.bench.sim import TIMESTEP_S, Start, measure_speed
+from robotrl.bench.sim import GOAL_TASKS, TIMESTEP_S, Asked, Start, measure_speed
 from robotrl.sim.build import SimParams, build_scene, read_scene
+from robotrl.sim.goal import GoalEnv, goal_model
 from robotrl.sim.warp import WarpWorlds
 from robotrl.spec.shipped import find_shipped
+from robotrl.tasks.robotics import goal_task
 
 WORLDS = (1024, 4096, 8192, 16384, 32768)
 
@@ -24,7 +25,7 @@ WORLDS = (1024, 4096, 8192, 16384, 32768)
 def bench_warp(
     device: Literal["cpu", "cuda"], worlds: tuple[int, ...], report: Callable[[str], None]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Measure quad12 with all of the walking run's randomisation at several world counts.
+    """Measure quad12 with all of the walking run's randomisation, and tasks with goals, at several counts.
 
     Args:
         device: "cuda", or "cpu" to try it without a GPU.
@@ -43,6 +44,14 @@ def bench_warp(
         env = build_scene(dataclasses.replace(params, sim=sim), file).env(count, seed=0, threads=1)
         raw = RawWarp(env.worlds.model, count, device)
         speeds.append(dataclasses.asdict(measure_speed("quad12", env, raw, threads=1)))
+    for name in GOAL_TASKS:
+        task = goal_task(name)
+        for count in worlds:
+            report(f"{name} on {device}, {count} worlds")
+            goal_env = GoalEnv(task, WarpWorlds(goal_model(task), count, device), seed=0)
+            raw = RawWarp(goal_env.worlds.model, count, device)
+            speed = measure_speed(name, goal_env, raw, 1, task.episode_steps)
+            speeds.append(dataclasses.asdict(speed))
     return {"warp": speeds}
 
 
@@ -55,16 +64,18 @@ class RawWarp:
         self._control = warp.to_torch(self._data.ctrl)
         self._graph: warp.Graph | None = None
 
-    def turn(self, start: Start, goals: list[Tensor]) -> float:
+    def turn(self, start: Start, asked: list[Asked]) -> float:
         """See `robotrl.bench.sim.Raw`."""
         everything = torch.arange(len(start.qpos), device=self._worlds.device)
         self._worlds.reset(everything, start.qpos, start.qvel)
         if self._graph is None:
-            self._graph = self._captured(len(goals[0]))
+            self._graph = self._captured(len(asked[0].targets))
         self._synchronize()
         started = time.perf_counter()
-        for goal in goals:
-            self._control.copy_(goal[-1])
+        for tick in asked:
+            if tick.mocap is not None:
+                self._worlds.set_mocap(*tick.mocap)
+            self._control.copy_(tick.targets[-1])
             warp.capture_launch(self._graph, stream=self._stream())
         self._synchronize()
         return time.perf_counter() - started

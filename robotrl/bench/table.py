@@ -15,6 +15,9 @@ BEGIN, END = "<!-- figures: `robotrl bench table` -->", "<!-- end of figures -->
 BEGIN_RETURNS, END_RETURNS = "<!-- returns: `robotrl bench table` -->", "<!-- end of returns -->"
 """The same of the returns on classic tasks."""
 
+BEGIN_GOALS, END_GOALS = "<!-- goals: `robotrl bench table` -->", "<!-- end of goals -->"
+"""The same of success on tasks with goals."""
+
 Row = tuple[str, str, str]
 """What, measured, printed by which command."""
 
@@ -23,8 +26,8 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
     """Build the Markdown table.
 
     Args:
-        benchmarks: folder of `train.json`, `learn.json`, `speed.json`, `deploy.json`, `sim.json`,
-            `demo.json`.
+        benchmarks: folder of `train.json`, `learn.json`, `speed.json`, `hindsight.json`, `deploy.json`,
+            `sim.json`, `demo.json`.
         policy: the shipped policy.
 
     Raises:
@@ -35,6 +38,7 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
         *_training(_load(benchmarks / "train.json")),
         *_learning(_load(benchmarks / "learn.json")),
         *_speed(_load(benchmarks / "speed.json")),
+        *_hindsight(_load(benchmarks / "hindsight.json")),
         *_scores(Policy.load(policy).contract.provenance.scores),
         *_deployment(_load(benchmarks / "deploy.json")),
         *_demo(_load(benchmarks / "demo.json")),
@@ -62,6 +66,37 @@ def returns_table(benchmarks: Path) -> str:
         cells = (name, f"{one['steps']:,}", *_ours(one), _published(one))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def goals_table(benchmarks: Path) -> str:
+    """Build the Markdown table of `robotrl bench learn --goals`, a row for each task.
+
+    Args:
+        benchmarks: folder of `goals.json`.
+
+    Raises:
+        BadInputError: the file is missing or is not what its command prints.
+    """
+    lines = [
+        "| task | steps | minutes | success, each seed | in the original environment | wanted |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in _load(benchmarks / "goals.json")["entries"]:
+        runs = [run for run in one["runs"] if "failure" not in run]
+        cells = (
+            one["task"],
+            f"{max((run['steps'] for run in runs), default=0):,}",
+            ", ".join(f"{run['seconds'] / 60:.1f}" for run in runs),
+            _shares([run["success"] for run in runs]),
+            _shares([run["original"] for run in runs]),
+            f"{one['target']:.0%}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _shares(scores: list[dict[str, float]]) -> str:
+    return ", ".join(f"{own['success_last']:.1%}" for own in scores) or "diverged"
 
 
 def table_in(readme: str, begin: str = BEGIN, end: str = END) -> str:
@@ -139,6 +174,13 @@ def _speed(f: dict[str, float]) -> list[Row]:
         row("SAC updates against Stable-Baselines3, 256-256, batch 256", "sac_update", "updates/s"),
         row("TD3 updates against Stable-Baselines3, 256-256, batch 256", "td3_update", "updates/s"),
     ]
+
+
+def _hindsight(f: dict[str, list[dict[str, Any]]]) -> list[Row]:
+    each = ", ".join(f"{one['share']:.1%} ({one['config']})" for one in f["hindsight"])
+    batch = f["hindsight"][0]["batch"]
+    what = f"drawing and relabelling {batch:,} steps for hindsight, share of the update's CPU time"
+    return [(what, each, "robotrl bench hindsight")]
 
 
 def _mean_and_std(mean: float, std: float | None) -> str:

@@ -33,8 +33,10 @@ class Bench:
     Example: robotrl bench train --json
     """
 
-    what: tyro.conf.Positional[Literal["sim", "train", "learn", "deploy", "finetune", "fuzz", "table"]]
-    """sim: whole environment steps against raw physics stepping, and against Gymnasium; ten minutes.
+    what: tyro.conf.Positional[
+        Literal["sim", "train", "learn", "deploy", "finetune", "fuzz", "bus", "soak", "hindsight", "table"]
+    ]
+    """sim: whole environment steps against raw physics stepping, and against Gymnasium; 15 minutes.
     train: PPO end to end against raw physics stepping of the same model.
     learn: the run from zero with three seeds, each evaluated; about six minutes. Or, with one of its
     flags, hours of training runs, which are kept: the same command goes on where it was stopped.
@@ -42,6 +44,9 @@ class Bench:
     finetune: rough ground from the flat policy and from nothing, three seeds, kept in
     runs/finetune; about 40 minutes.
     fuzz: every parser of the drivers under a million random and damaged byte streams; two minutes.
+    bus: the servo driver against emulated buses: time on the wire, and ROBOTIS's own SDK; half a minute.
+    soak: the servo driver at 200 Hz on a bus that damages 1 % of the packets: stalls, leaks; an hour.
+    hindsight: drawing and relabelling a batch as a share of the update it is for; one minute.
     table: nothing is measured; prints the README's tables from the kept results."""
     config: str = "quad12_walk_ppo"
     """A run's TOML, for `train` and `learn`."""
@@ -55,20 +60,24 @@ class Bench:
     """`learn`: final returns of every algorithm on the classic tasks, next to the published ones."""
     ablation: bool = False
     """`learn`: PPO's surrogates on seven tasks, as in the paper's table 1."""
+    goals: bool = False
+    """`learn`: success on Fetch and Shadow Hand with hindsight, judged in the original environments too."""
     speed: bool = False
     """`learn`: steps and updates per second of PPO, SAC and TD3 next to Stable-Baselines3's; six minutes."""
     time: bool = False
     """`learn`: seconds of PPO on two cores until a return is reached; for an otherwise idle machine."""
     folder: Path | None = None
     """Where the runs of such a flag are kept; by default runs/<flag>."""
+    minutes: float = 60.0
+    """How long `soak` takes."""
     jobs: int = 2
     """Runs of such a flag at once, always one for --time; 0 trains nothing and tells of what is there."""
     seeds: int | None = None
     """Of each run of such a flag, instead of its own number."""
     only: tuple[str, ...] = ()
-    """--returns: train only what begins so, for example ppo/HalfCheetah-v5; tell of all that is there."""
+    """--returns and --goals: train only what begins so, as ppo/HalfCheetah-v5; tell of all that is there."""
     plot: Path | None = None
-    """--returns and --ablation: draw the figures into this PNG too."""
+    """--returns, --ablation and --goals: draw the figures into this PNG too."""
     json: bool = False
     """Print the figures as JSON."""
 
@@ -87,9 +96,18 @@ class Bench:
                 "deploy": self._deploy,
                 "finetune": self._finetune,
                 "fuzz": self._fuzz,
+                "bus": self._bus,
+                "soak": self._soak,
+                "hindsight": self._hindsight,
             }
             figures = measure[self.what](Path(scratch))
-        subject = {"deploy": self.policy, "fuzz": "parsers"}.get(self.what, self.config)
+        subject = {
+            "deploy": self.policy,
+            "fuzz": "parsers",
+            "bus": "servo driver",
+            "soak": "servo driver",
+            "hindsight": "replay",
+        }.get(self.what, self.config)
         if self.speed:
             subject = "HalfCheetah-v5 against stable-baselines3"
         report = {"bench": self.what, "of": subject, "machine": machine(), "figures": figures}
@@ -105,17 +123,17 @@ class Bench:
         Raises:
             BadInputError: flags or options that do not go together.
         """
-        flags = [name for name in ("returns", "ablation", "time", "speed") if getattr(self, name)]
+        flags = [name for name in ("returns", "ablation", "goals", "time", "speed") if getattr(self, name)]
         if flags and self.what != "learn":
             raise BadInputError(f"is a flag of `learn`, not of `{self.what}`", key=f"--{flags[0]}")
         if len(flags) > 1:
             raise BadInputError("are given together", key=" ".join(f"--{f}" for f in flags), allowed="one")
         part = flags[0] if flags and not self.speed else None  # which keeps no runs
         wanted = {
-            "only": ("returns",),
-            "plot": ("returns", "ablation"),
-            "seeds": ("returns", "ablation", "time"),
-            "folder": ("returns", "ablation", "time"),
+            "only": ("returns", "goals"),
+            "plot": ("returns", "ablation", "goals"),
+            "seeds": ("returns", "ablation", "goals", "time"),
+            "folder": ("returns", "ablation", "goals", "time"),
         }
         for option, fitting in wanted.items():
             if getattr(self, option) and part not in fitting:
@@ -214,13 +232,36 @@ class Bench:
 
         return fuzz(STREAMS_BY_COMMAND, SEED, Console(stderr=True).print)
 
+    def _hindsight(self, _scratch: Path) -> dict[str, Any]:
+        from rich.console import Console
+
+        from robotrl.bench.hindsight import bench_hindsight
+
+        return bench_hindsight(Console(stderr=True).print)
+
+    def _soak(self, _scratch: Path) -> dict[str, Any]:
+        from rich.console import Console
+
+        from robotrl.bench.soak import bench_soak
+
+        return bench_soak(self.minutes, Console(stderr=True).print)
+
+    def _bus(self, _scratch: Path) -> dict[str, Any]:
+        from robotrl.bench.bus import codec_us
+        from robotrl.bench.bus_cycle import sdk_figures, wire_figures
+
+        wire = wire_figures()
+        ratio = {"wire_ratio": wire.pop("wire_ratio"), "codec_us": codec_us()}
+        return ratio | sdk_figures() | wire
+
 
 def _readme_tables() -> str:
-    from robotrl.bench.table import figures_table, returns_table
+    from robotrl.bench.table import figures_table, goals_table, returns_table
     from robotrl.spec.shipped import find_shipped
 
     kept = Path("benchmarks")
-    return f"{figures_table(kept, find_shipped('policies', 'quad12_walk'))}\n\n{returns_table(kept)}"
+    figures = figures_table(kept, find_shipped("policies", "quad12_walk"))
+    return "\n\n".join((figures, returns_table(kept), goals_table(kept)))
 
 
 def _print_table(title: str, figures: dict[str, Any]) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from robotrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robotrl.emulator.machine import Machine
+
+FRAME_S = 1 / 60
+"""Between two pictures of the viewer."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,8 @@ class Emulate:
     """Run a simulated robot whose servos and IMU answer on pseudo-terminals like the real ones.
 
     The first line of output is JSON with the ports. Then commands are read from the input, one a line:
-    `unplug LINE`, `plug LINE`, `push VX VY`, `stop`; each is acknowledged by a JSON line.
+    `unplug LINE`, `plug LINE`, `eject LINE`, `insert LINE`, `push VX VY`, `stop`; each is acknowledged by a
+    JSON line. The end of the input stops it as well.
 
     Example: `robotrl emulate --robot quad12 --truth truth.npz`
     """
@@ -28,12 +38,16 @@ class Emulate:
     truth: Path | None = None
     """Write what the robot really did to this .npz at the end, 100 samples a second."""
     faults: Path | None = None
-    """Fault script: a TOML file with [[cut]], [[noise]], [[imu_silence]] and [[push]] tables."""
+    """Fault script: a TOML file with tables such as [[cut]], [[noise]], [[brown_out]] or [[imu_freeze]]; all
+    of them are in `robotrl.emulator.faults`. [[eject]] needs the wall clock."""
     seed: int = 0
     """Of the start posture, the IMU's noise and the damage on the wires."""
+    view: bool = False
+    """Show the robot in MuJoCo's viewer; needs a screen."""
 
     def run(self) -> int:
         """Serve until `stop`, the end of the input or an interrupt."""
+        from robotrl.bench.opengl import check_screen
         from robotrl.emulator.faults import FaultScript, load_faults
         from robotrl.emulator.machine import Machine
         from robotrl.emulator.process import Emulator
@@ -44,11 +58,35 @@ class Emulate:
         script = FaultScript() if self.faults is None else load_faults(self.faults, robot)
         if self.truth is not None and not self.truth.resolve().parent.is_dir():
             raise ConfigError("is in a folder that does not exist", key="truth", value=str(self.truth))
+        if self.clock == "bus" and script.eject:
+            raise ConfigError(
+                "holds [[eject]], and the bus clock stands still while a port is gone",
+                key="faults",
+                value=str(self.faults),
+                allowed="such a script with --clock wall",
+            )
+        if self.view:
+            check_screen()
         machine = Machine(robot, script, self.seed, log=self.truth is not None)
-        emulator = Emulator(machine, self.clock, sys.stdin.fileno(), sys.stdout)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            emulator.run(self.truth)
-        except KeyboardInterrupt:
-            return 0
+        with contextlib.ExitStack() as stack:
+            meanwhile = self._shown(stack, machine) if self.view else None
+            emulator = Emulator(machine, self.clock, sys.stdin.fileno(), sys.stdout)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+            emulator.run(self.truth, meanwhile)
         return 0
+
+    def _shown(self, stack: contextlib.ExitStack, machine: Machine) -> Callable[[], None]:
+        """Open the viewer; return what keeps it up to date until somebody closes it."""
+        from robotrl.bench.window import open_window
+
+        window = stack.enter_context(open_window(machine.plant.model, machine.plant.data, lambda _: None))
+        shown_s = time.monotonic()
+
+        def show() -> None:
+            nonlocal shown_s
+            if time.monotonic() - shown_s >= FRAME_S and window.is_running():
+                window.sync()
+                shown_s = time.monotonic()
+
+        return show

@@ -5,8 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import tyro
+
+from robotrl.errors import BadInputError
+
+if TYPE_CHECKING:
+    from robotrl.sim.build import Backend
+
+EPISODES, FEWEST_EPISODES = 200, 2
+"""In an original environment or through the runtime; the deviation of returns needs two."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +24,8 @@ class Eval:
 
     A walking robot's: on 128 randomised robots and on 128 nominal ones for 20 seconds each. That of a
     Gymnasium run: returns and lengths of 32 episodes, eight from each of four seeds. With goals it is
-    200 episodes, and the shares that succeed at their last step and at any, with 95 % intervals.
+    200 episodes, and the shares that succeed at their last step and at any, with 95 % intervals. With
+    `--through runtime` it is the policy file itself that drives its emulated robot, as `robotrl run` does.
 
     Example: robotrl eval quad12_walk --json
     """
@@ -24,6 +34,14 @@ class Eval:
     """A training run's folder, a policy file, or the name of a shipped policy."""
     threads: int = 2
     """CPU threads for the physics."""
+    warp: bool = False
+    """Simulate a Gymnasium run's episodes by MuJoCo Warp, on its CPU device: does it do as well there?"""
+    original: bool = False
+    """Run a Fetch or Hand task's episodes one by one in Gymnasium-Robotics' own environment."""
+    through: Literal["runtime"] | None = None
+    """Run a goal policy's episodes through loop, gate, driver and emulated robot."""
+    episodes: int | None = None
+    """Of --original, each from a seed of its own, or of --through; 200 by default."""
     json: bool = False
     """Print the scores as JSON."""
 
@@ -33,24 +51,72 @@ class Eval:
         from robotrl.cli.runfile import CONFIG
         from robotrl.spec.shipped import find_shipped
 
+        self._check()
         folder = Path(self.policy)
-        if (folder / CONFIG).is_file():
-            scores = score_run(folder, self.threads)
+        if self.through:
+            scores = self._through_runtime(find_shipped("policies", self.policy))
+        elif self.original:
+            scores = self._in_original()
+        elif (folder / CONFIG).is_file():
+            scores = score_run(folder, self.threads, "warp" if self.warp else "native")
         else:
             scores = evaluate_policy(find_shipped("policies", self.policy), self.threads)
         print_scores(scores, title=self.policy, as_json=self.json)
         return 0
 
+    def _in_original(self) -> dict[str, float]:
+        from robotrl.bench.episodes import evaluate_original
+        from robotrl.spec.shipped import find_shipped
 
-def score_run(folder: Path, threads: int = 2) -> dict[str, float]:
-    """Score the newest network of a run of either kind."""
+        place = Path(self.policy)
+        return evaluate_original(
+            place if place.is_dir() else find_shipped("policies", self.policy), self.episodes or EPISODES
+        )
+
+    def _through_runtime(self, file: Path) -> dict[str, float]:
+        from robotrl.bench.through import evaluate_through_runtime
+
+        return evaluate_through_runtime(file, self.episodes or EPISODES)
+
+    def _check(self) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            BadInputError: one of these.
+        """
+        given = {"--warp": self.warp, "--original": self.original, "--through": self.through}
+        flags = [name for name, value in given.items() if value]
+        if len(flags) > 1:
+            raise BadInputError("are given together", key=" ".join(flags), allowed="one")
+        if self.warp and not Path(self.policy).is_dir():
+            raise BadInputError("is no folder of a run, as --warp needs", value=self.policy)
+        if self.episodes is None:
+            return
+        if not (self.original or self.through):
+            allowed = "with --original or --through"
+            raise BadInputError("is not an option of this", key="--episodes", allowed=allowed)
+        if self.episodes < FEWEST_EPISODES:
+            allowed = f"{FEWEST_EPISODES} or more"
+            raise BadInputError("is too few", key="--episodes", value=self.episodes, allowed=allowed)
+
+
+def score_run(folder: Path, threads: int = 2, backend: Backend = "native") -> dict[str, float]:
+    """Score the newest network of a run of either kind.
+
+    Raises:
+        BadInputError: the backend cannot simulate the run's environment.
+    """
     from robotrl.bench.episodes import evaluate_episodes
     from robotrl.bench.evaluate import evaluate_run
-    from robotrl.cli.gymfile import GymJob, read_training
+    from robotrl.cli.gymfile import OURS, GymJob, read_training
     from robotrl.cli.runfile import config_of
 
-    if isinstance(read_training(config_of(folder)), GymJob):
-        return evaluate_episodes(folder, threads)
+    job = read_training(config_of(folder))
+    if backend != "native" and not (isinstance(job, GymJob) and job.config.env.startswith(OURS)):
+        allowed = f"a run whose env starts with {OURS}"
+        raise BadInputError("cannot simulate it", file=folder, key="--warp", allowed=allowed)
+    if isinstance(job, GymJob):
+        return evaluate_episodes(folder, threads, backend)
     return evaluate_run(folder, threads)
 
 
@@ -70,5 +136,5 @@ def print_scores(scores: dict[str, float], title: str, as_json: bool) -> None:
         return
     table = Table("figure", "value", title=title, title_justify="left")
     for name, value in scores.items():
-        table.add_row(name, f"{value:.3f}" if name.startswith(SUCCESS) else f"{value:,.1f}")
+        table.add_row(name, f"{value:.3f}" if any(part in name for part in SUCCESS) else f"{value:,.1f}")
     Console().print(table)

@@ -20,6 +20,8 @@ PACKAGES = ("robotrl", "torch", "mujoco", "numpy", "onnx", "onnxruntime")
 class Export:
     """Write a trained run as one ONNX file, verified against the trained network, with its card.
 
+    A walking run's robot is the one it names; HandReach is done by shadow_hand_sim.
+
     Example: robotrl export runs/quad12_walk -o policies/quad12_walk/policy.onnx
     """
 
@@ -32,13 +34,13 @@ class Export:
 
     def run(self) -> int:
         """Export, then write the card from the file itself."""
-        from robotrl.cli.runfile import load_run, record_channels
+        from robotrl.cli.deployed import read_trained
         from robotrl.export.card import card_of
         from robotrl.export.onnx import export_policy
         from robotrl.export.verify import TRACE_TICKS
         from robotrl.spec.contract import Provenance
 
-        run = load_run(self.folder)
+        run = read_trained(self.folder, TRACE_TICKS)
         file = self.out or self.folder / "policy.onnx"
         file.parent.mkdir(parents=True, exist_ok=True)
         provenance = Provenance(
@@ -49,9 +51,9 @@ class Export:
             versions=versions(),
             scores=dict(run.scores),
         )
-        recorded = record_channels(run, TRACE_TICKS)
-        commands = (run.task.command_low, run.task.command_high)
-        report = export_policy(file, run.task.policy, run.actor, run.robot, recorded, provenance, commands)
+        report = export_policy(
+            file, run.interface, run.actor, run.robot, run.recorded, provenance, run.command_range
+        )
         file.with_name("card.md").write_text(card_of(file), encoding="utf-8")
         _print(file, report, as_json=self.json)
         return 0

@@ -121,7 +121,7 @@ def _from_policy(learner: Learner, file: Path, job: AnyJob) -> str:
         learner.norm.start_from(learner.actor.norm, REMEMBERED)
     if isinstance(learner, Ddpg | Td3):
         learner.policy.target.load_state_dict(learner.policy.net.state_dict())
-    _check_golden(contract, PolicyGraph(job.task.policy, learner.actor, len(job.robot.joint)), file)
+    _check_golden(contract, PolicyGraph(job.task.policy, learner.actor, job.robot.sizes), file)
     return f"the actor and its statistics in {file}; the critic is new"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ from robotrl.learn.hindsight import Goals
 from robotrl.learn.loop import Learner
 from robotrl.learn.networks import Unmirrored
 from robotrl.sim.boxed import BoxEnv, UnitActions
-from robotrl.sim.build import WorldsParams, build_worlds
+from robotrl.sim.build import Backend, WorldsParams, build_worlds
 from robotrl.sim.direct import DirectEnv, direct_model, native_worlds
 from robotrl.sim.goal import GoalEnv, goal_model, native_goal_worlds
 from robotrl.sim.quarantine import Quarantine
 from robotrl.spec.records import parse_toml, read_record, read_text
-from robotrl.tasks.classic import CLASSIC, classic_task
+from robotrl.tasks.classic import CLASSIC
 from robotrl.tasks.direct import DirectTask
 from robotrl.tasks.goal import GoalTask
-from robotrl.tasks.robotics import ROBOTICS, goal_task
+from robotrl.tasks.options import build_task
+from robotrl.tasks.robotics import ROBOTICS
 
 OURS, THEIRS = "robotrl/", "gym:"
 """Prefixes of `env`: a classic or goal task simulated in batch, and whatever `gymnasium.make` takes."""
@@ -42,6 +43,8 @@ class GymConfig(LearnParams):
     env: str
     """`robotrl/TASK` or `gym:NAME`."""
     sim: WorldsParams
+    options: dict[str, object] = field(default_factory=dict)
+    """Of a `robotrl/TASK`: the keyword arguments that `gymnasium.make` takes for it."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,11 @@ class GymJob:
         """Build training worlds; theirs take neither threads nor quarantine."""
         return UnitActions(self._build(self.config.sim, worlds, seed, threads, quarantine))
 
-    def evaluation_env(self, worlds: int, seed: int, threads: int) -> UnitActions:
+    def evaluation_env(
+        self, worlds: int, seed: int, threads: int, backend: Backend = "native"
+    ) -> UnitActions:
         """Build worlds on the CPU, where a policy is evaluated whatever it was trained on."""
-        on_cpu = WorldsParams(worlds=worlds, processes=1)
+        on_cpu = WorldsParams(worlds=worlds, processes=1, backend=backend)
         return UnitActions(self._build(on_cpu, worlds, seed, threads, None))
 
     def learner(self, group: Group | None = None) -> Learner:
@@ -137,18 +142,26 @@ def _goals(env: GoalEnv) -> Goals:
 
 
 def _named(config: GymConfig, file: Path) -> _Named:
-    name = config.env
+    name, options = config.env, (config.options, file, "options")
     if name.startswith(THEIRS):
+        _refuse_options(config, file)
         return _Named(_theirs(name.removeprefix(THEIRS), config.sim, file))
     task = name.removeprefix(OURS)
     if name.startswith(OURS) and task in CLASSIC:
-        return _Named(_classic(classic_task(task)))
+        return _Named(_classic(build_task(CLASSIC, task, *options)))
     if name.startswith(OURS) and task in ROBOTICS:
-        wanted = goal_task(task)
+        wanted = build_task(ROBOTICS, task, *options)
         return _Named(_with_goals(wanted), wanted)
     known = (f"{OURS}{task}" for task in (*CLASSIC, *ROBOTICS))
     allowed = [f"{THEIRS}NAME", *known]
     raise ConfigError("there is no such environment", file=file, key="env", value=name, allowed=allowed)
+
+
+def _refuse_options(config: GymConfig, file: Path) -> None:
+    if config.options:
+        raise ConfigError(
+            "are for tasks of robotrl's own", file=file, key="options", value=config.options, allowed="none"
+        )
 
 
 def _classic(task: DirectTask) -> Build:

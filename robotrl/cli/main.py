@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol
 import tyro
 
 from robotrl.cli.bench import Bench
+from robotrl.cli.bus import Bus
 from robotrl.cli.check import Check
 from robotrl.cli.demo import Demo
 from robotrl.cli.emulate import Emulate
@@ -45,6 +46,7 @@ COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
         "check": Check,
         "run": Run,
         "emulate": Emulate,
+        "bus": Bus,
         "replay": Replay,
         "report": Report,
         "bench": Bench,
@@ -76,6 +78,9 @@ GPU_PACKAGES = frozenset({"mujoco_warp", "warp"})
 BENCH_LEARN_PACKAGES = frozenset({"stable_baselines3"})
 """Import names that come with `robotrl[bench-learn]`."""
 
+BENCH_BUS_PACKAGES = frozenset({"dynamixel_sdk"})
+"""Import names that come with `robotrl[bench-bus]`."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
@@ -95,7 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), PROBLEM)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        extras = {"train": TRAIN_PACKAGES, "gpu": GPU_PACKAGES, "bench-learn": BENCH_LEARN_PACKAGES}
+        extras = {
+            "train": TRAIN_PACKAGES,
+            "gpu": GPU_PACKAGES,
+            "bench-learn": BENCH_LEARN_PACKAGES,
+            "bench-bus": BENCH_BUS_PACKAGES,
+        }
         extra = next((name for name, packages in extras.items() if package in packages), None)
         if extra is None:
             raise

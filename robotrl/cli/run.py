@@ -30,12 +30,17 @@ class Run:
     """Policy file or its folder, or the name of a shipped policy."""
     robot: str = ""
     """robot.toml or its folder, or the name of a shipped robot; by default the one it was trained for."""
+    unit: str = ""
+    """Serial number of this very robot: its encoder zeros, as `robotrl bus calibrate` has found them."""
     port: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """NAME=DEVICE instead of the port in robot.toml; NAME is a bus or imu. May be given several times."""
+    """NAME=DEVICE instead of the port in robot.toml; NAME is a bus, imu or estimator. May be given several
+    times."""
     script: Path | None = None
-    """TOML file of [[step]] tables: at_s and any of rearm, mode, velocity."""
-    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Without a script: forward m/s, left m/s, yaw rate rad/s."""
+    """TOML file of [[step]] tables: at_s and any of rearm, mode, velocity, goal."""
+    velocity: tuple[float, float, float] | None = None
+    """Without a script: forward m/s, left m/s, yaw rate rad/s; by default none."""
+    goal: tuple[float, ...] = ()
+    """Without a script, for a policy that reads one."""
     record: Path | None = None
     """Write a recording (MCAP) of every tick."""
     arm: bool = False
@@ -63,7 +68,7 @@ class Run:
         on_bus_clock = self.clock == "bus"
         body = SerialBody(with_patient_buses(robot) if on_bus_clock else robot, self._ports())
         clock = FakeClock() if on_bus_clock else RealClock()
-        notes = [f"velocity {s.velocity} at {s.at_s} s is cut to the trained range" for s in script.clipped]
+        notes = list(script.clipped)
         with contextlib.ExitStack() as stack:
             recorder = self._recorder(stack, policy, robot)
             # After the recorder's thread has started, so that it does not inherit the priority.
@@ -82,6 +87,7 @@ class Run:
         from robotrl.runtime.policy import Policy
         from robotrl.spec.robot import load_robot
         from robotrl.spec.shipped import find_shipped
+        from robotrl.spec.unit import load_unit, of_unit
 
         file = find_shipped("policies", self.policy)
         policy = Policy.load(file)
@@ -89,7 +95,7 @@ class Run:
         if problems := policy.check(robot):
             raise PolicyError(f"does not fit {robot.file}: {'; '.join(problems)}", file=file)
         policy.replay_golden()
-        return policy, robot
+        return policy, of_unit(robot, load_unit(robot, self.unit)) if self.unit else robot
 
     def _ports(self) -> Mapping[str, str]:
         from robotrl.errors import BadInputError
@@ -106,10 +112,10 @@ class Run:
         from robotrl.runtime.operator import Script, constant_steps, load_steps
 
         if self.script is None:
-            steps = constant_steps(self.velocity, robot.control.stand_s)
+            steps = constant_steps(robot.control.stand_s, self.velocity or (), self.goal)
         else:
             steps = load_steps(self.script)
-        return Script(steps, policy.contract.command_low, policy.contract.command_high)
+        return Script(steps, policy.contract.operator_ranges)
 
     def _recorder(self, stack: contextlib.ExitStack, policy: Policy, robot: RobotSpec) -> McapRecorder | None:
         from robotrl.runtime.recorder import McapRecorder

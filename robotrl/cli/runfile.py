@@ -153,7 +153,7 @@ def load_run(folder: Path) -> TrainedRun:
     """
     job = read_job(config_of(folder))
     actor, progress = load_actor(job.learner(), job.owner, folder)
-    return TrainedRun(job, actor, job.config.seed, progress.steps, _scores(folder / SCORES))
+    return TrainedRun(job, actor, job.config.seed, progress.steps, read_scores(folder / SCORES))
 
 
 def config_of(folder: Path) -> Path:
@@ -212,8 +212,12 @@ def check_tensors(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], folde
             )
 
 
-def _scores(file: Path) -> dict[str, float]:
-    """Scores of a finished run; none while it is not finished."""
+def read_scores(file: Path) -> dict[str, float]:
+    """Read the scores of a finished run; none while it is not finished.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
     if not file.is_file():
         return {}
     try:

@@ -16,6 +16,8 @@ from robotrl.errors import DeviceError
 
 _PING_SIZE = 3
 """Model number and firmware version."""
+_RESTART_PINGS = 10
+"""How often a servo that restarts is asked whether it is back; each time it is waited for."""
 
 
 class DynamixelBus(ServoBus):
@@ -50,6 +52,18 @@ class DynamixelBus(ServoBus):
             if status is not None and status.fault == Fault.NONE:
                 return
         raise DeviceError(f"servo {id_} does not answer a write of {register.name} ({register.address})")
+
+    def reboot(self, id_: int) -> None:
+        """Restart one servo and wait until it answers again.
+
+        Raises:
+            DeviceError: it refuses, or does not come back.
+        """
+        status = self._ask_one(dxl.reboot(id_), id_, size=0)
+        if status is not None and status.fault != Fault.NONE:
+            raise DeviceError(f"servo {id_} refuses to reboot: {_fault_name(status.fault)}")
+        if all(self.ping(id_) is None for _ in range(_RESTART_PINGS)):
+            raise DeviceError(f"servo {id_} does not answer after a reboot")
 
     def _sync_write_packet(self, address: int, data: Bytes2D) -> bytes:
         return dxl.sync_write(address, self.ids, data)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robotrl.drivers.crc import crc16_rows
 from robotrl.drivers.dynamixel import (
@@ -31,8 +33,9 @@ from robotrl.drivers.registers import Bytes2D
 from robotrl.drivers.replies import Replies
 from robotrl.errors import ProtocolError
 
-_ID, _ERROR, _DATA = 4, 8, 9
+_ERROR, _DATA = 8, 9
 """Places in a status packet."""
+_SOUND = frozenset((0, int(ErrorBit.ALERT)))
 _ENTRY = 5
 """Bytes of id, address and size in a bulk instruction."""
 
@@ -147,12 +150,10 @@ def decode_sync_reply(data: bytes, ids: Sequence[int], size: int) -> Replies:
     # More header sequences than packets are stuffing: the answers have other sizes than it seems.
     if len(tail) == count * length and tail.count(HEADER[:3]) == count:
         rows = np.frombuffer(tail, np.uint8).reshape(count, length)
-        expected = np.empty((count, _DATA), np.uint8)
-        expected[:] = np.frombuffer(_status_head(size), np.uint8)
-        expected[:, _ID] = ids
-        expected[:, _ERROR] = rows[:, _ERROR] & ErrorBit.ALERT
-        if (rows[:, :_DATA] == expected).all() and _crcs_hold(rows):
-            return Replies(rows[:, _DATA:-2], rows[:, _ERROR], np.ones(count, np.bool_))
+        error = rows[:, _ERROR]
+        as_expected = rows[:, :_ERROR].tobytes() == _status_heads(tuple(ids), size) and _no_fault(error)
+        if as_expected and _crcs_hold(rows):
+            return Replies(rows[:, _DATA:-2], error, np.ones(count, np.bool_))
     return _gathered(_parsed(data), ids, size)
 
 
@@ -174,20 +175,26 @@ def decode_fast_sync_reply(data: bytes, ids: Sequence[int], size: int) -> Replie
     if at >= 0 and len(frame) == FAST_HEADER + count * block and _crcs_hold(frame[np.newaxis]):
         rows = frame[FAST_HEADER:].reshape(count, block)
         error = rows[:, 0]
-        if (rows[:, 1] == ids).all() and not (error & ~np.uint8(ErrorBit.ALERT)).any():
+        if rows[:, 1].tobytes() == bytes(ids) and _no_fault(error):
             return Replies(rows[:, 2:-2], error, np.ones(count, np.bool_))
     blocks = decode_fast_reply(data, count, size)
     return _gathered([b for b, id_ in zip(blocks, ids, strict=False) if b.id == id_], ids, size)
 
 
-def _status_head(size: int) -> bytes:
-    """Return a status packet up to its data, id and error left 0."""
-    return HEADER + b"\x00" + (size + 4).to_bytes(2, "little") + bytes((Code.STATUS, 0))
+@lru_cache(maxsize=64)
+def _status_heads(ids: tuple[int, ...], size: int) -> bytes:
+    """Return what the status packets of these servos begin with, up to their errors."""
+    length = (size + 4).to_bytes(2, "little")
+    return b"".join(HEADER + bytes((id_,)) + length + bytes((Code.STATUS,)) for id_ in ids)
+
+
+def _no_fault(errors: NDArray[np.uint8]) -> bool:
+    """Whether no servo refuses; an alert is no refusal."""
+    return _SOUND.issuperset(errors.tobytes())
 
 
 def _crcs_hold(rows: Bytes2D) -> bool:
-    stated = rows[:, -2] | rows[:, -1].astype(np.uint16) << 8
-    return bool((crc16_rows(rows[:, :-2]) == stated).all())
+    return crc16_rows(rows[:, :-2]).astype("<u2").tobytes() == rows[:, -2:].tobytes()
 
 
 def _parsed(data: bytes) -> list[StatusPacket]:

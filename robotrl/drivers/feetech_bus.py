@@ -64,6 +64,14 @@ class FeetechBus(ServoBus):
         if all(self._ask_one(request, id_, size=0) is None for _ in range(ATTEMPTS)):
             raise DeviceError(f"servo {id_} does not answer a write of {register.name} ({register.address})")
 
+    def reboot(self, id_: int) -> None:
+        """Refuse: FT-SCS has no such instruction.
+
+        Raises:
+            DeviceError: always.
+        """
+        raise DeviceError(f"servo {id_}: Feetech servos have no reboot instruction; cycle their power")
+
     def _sync_write_packet(self, address: int, data: Bytes2D) -> bytes:
         return ft.sync_write(address, self.ids, data)
 

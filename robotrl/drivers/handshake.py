@@ -10,7 +10,8 @@ from enum import IntFlag
 
 import numpy as np
 
-from robotrl.drivers.registers import Ints, Register
+from robotrl.drivers.models import MODELS
+from robotrl.drivers.registers import Area, Ints, Register
 from robotrl.drivers.series import SERIES
 from robotrl.drivers.servo_bus import ServoBus
 from robotrl.errors import DeviceError
@@ -42,6 +43,17 @@ def configuration(robot: RobotSpec, joints: Sequence[JointSpec]) -> list[tuple[R
         *same,
         (series.max_position, np.array([high for _, high in limits])),
         (series.min_position, np.array([low for low, _ in limits])),
+    ]
+
+
+def ram_settings(robot: RobotSpec, joints: Sequence[JointSpec]) -> list[tuple[Register, Ints]]:
+    """Return that part of `configuration` which a restart undoes, but for the stiffness: arming sets that."""
+    series = SERIES[robot.bus[joints[0].bus].protocol]
+    sealed = [(register, np.full(len(joints), value)) for register, value in series.seal]
+    return [
+        (register, values)
+        for register, values in [*configuration(robot, joints), *sealed]
+        if register.area is Area.RAM and register is not series.stiffness
     ]
 
 
@@ -104,13 +116,18 @@ class Handshake:
         if (before == values).all():
             return
         for i in np.flatnonzero(before != values).tolist():
-            self._bus.write(self._bus.ids[i], register, int(values[i]))
+            self._bus.write(self._bus.ids[i], self._own(i, register), int(values[i]))
         after = self._read(register)
         for i in np.flatnonzero(after != values).tolist():
             raise DeviceError(
                 f"{self._place}: {_called(self._joints[i])}: {register.name} ({register.address}) "
                 f"was written as {values[i]} but reads {after[i]}"
             )
+
+    def _own(self, i: int, register: Register) -> Register:
+        """The register as a servo's model has it: with other limits, for some."""
+        table = MODELS.get(self._robot.servo_of(self._joints[i]).model_number)
+        return register if table is None else table[register]
 
     def _read(self, register: Register) -> Ints:
         """(n,) values of the register."""

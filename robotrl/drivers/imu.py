@@ -1,4 +1,4 @@
-"""The WitMotion WT901: its frames and commands both ways, a parser, and the reader that keeps the newest.
+"""What every IMU's reader does, and the WitMotion WT901: its frames and commands both ways, and its reader.
 
 Source: WitMotion, "WT901 Datasheet v20-0702" section 5 and "WIT Standard Communication Protocol".
 A frame is ``55 KIND`` + four int16 + sum of the ten bytes before; a command is ``FF AA REG LO HI``.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import struct
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
@@ -62,7 +64,8 @@ class Register(IntEnum):
     ALGORITHM = 0x24
 
 
-CONTENT = sum(1 << (kind - 0x50) for kind in (Kind.ACCEL, Kind.GYRO, Kind.QUATERNION))
+_MEASURED = (Kind.ACCEL, Kind.GYRO, Kind.QUATERNION)
+CONTENT = sum(1 << (kind - 0x50) for kind in _MEASURED)
 """Output content register: one bit per frame type."""
 _BANDWIDTH_98_HZ = 2
 _SIX_AXES = 1
@@ -160,11 +163,43 @@ def send_commands(port: Port, commands: list[bytes]) -> None:
         time.sleep(_COMMAND_GAP_S)
 
 
-class Wt901:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What arrived together, in the sensor's axes; None where nothing did. At rest and level: +g along z.
+
+    Attributes:
+        quat: (4,) world <- sensor, w x y z, the world's z axis up.
+        gyro_rad_s: (3,) angular velocity.
+        accel_m_s2: (3,) specific force.
+    """
+
+    quat: Floats | None = None
+    gyro_rad_s: Floats | None = None
+    accel_m_s2: Floats | None = None
+
+    @property
+    def parts(self) -> dict[str, Floats]:
+        """What there is, by name."""
+        every = {"quat": self.quat, "gyro_rad_s": self.gyro_rad_s, "accel_m_s2": self.accel_m_s2}
+        return {name: part for name, part in every.items() if part is not None}
+
+    @property
+    def sane(self) -> bool:
+        """Whether all of it can have been measured."""
+        finite = all(bool(np.isfinite(part).all()) for part in self.parts.values())
+        length = 1.0 if self.quat is None else float(np.linalg.norm(self.quat))
+        return finite and abs(length - 1.0) <= _NORM_TOLERANCE
+
+
+class ImuReader(ABC):
     """Keeps the newest orientation, angular velocity and acceleration, in the body frame.
 
+    A sample of which one part is no measurement is not taken at all. One that repeats the last one to the
+    last bit is not taken either: what a sensor measures is never twice the same, what it sends when it
+    hangs is. So whatever a broken sensor does, its values grow old.
+
     Args:
-        port: where the frames come from.
+        port: where the bytes come from.
         imu: mounting; ``v_body = R(mount_quat) v_sensor``.
     """
 
@@ -177,8 +212,8 @@ class Wt901:
         mount = np.array(imu.mount_quat) / np.linalg.norm(imu.mount_quat)
         self._to_body = np.column_stack([rotate(mount, axis) for axis in np.eye(3)])
         self._unmount = np.column_stack([multiply(part, conjugate(mount)) for part in np.eye(4)])
-        self._parser = FrameParser()
-        self._stamps_s = {Kind.ACCEL: -math.inf, Kind.GYRO: -math.inf, Kind.QUATERNION: -math.inf}
+        self._stamps_s = {"quat": -math.inf, "gyro_rad_s": -math.inf, "accel_m_s2": -math.inf}
+        self._last: dict[str, Floats] = {}
 
     @property
     def stamp_s(self) -> float:
@@ -190,6 +225,50 @@ class Wt901:
         """Whether all three quantities have arrived at least once."""
         return not any(np.isnan(part).any() for part in (self.quat, self.gyro_rad_s, self.accel_m_s2))
 
+    @abstractmethod
+    def configure(self) -> None:
+        """Make the sensor send what robot.toml says, for good.
+
+        Raises:
+            PortError: the port has gone.
+        """
+
+    @abstractmethod
+    def _newest(self, data: bytes) -> Sample:
+        """Return the newest of every quantity that these bytes complete."""
+
+    def poll(self, now_s: float) -> None:
+        """Take in everything that has arrived, stamped `now_s`; a port that has gone brings nothing."""
+        try:
+            data = self._port.drain()
+        except PortError:
+            return
+        sample = self._newest(data)
+        parts = sample.parts
+        if not parts or not sample.sane or self._repeats(parts):
+            return
+        self._last |= parts
+        if sample.quat is not None:
+            self.quat = self._unmount @ (sample.quat / np.linalg.norm(sample.quat))
+        if sample.gyro_rad_s is not None:
+            self.gyro_rad_s = self._to_body @ sample.gyro_rad_s
+        if sample.accel_m_s2 is not None:
+            self.accel_m_s2 = self._to_body @ sample.accel_m_s2
+        self._stamps_s |= dict.fromkeys(parts, now_s)
+
+    def _repeats(self, parts: Mapping[str, Floats]) -> bool:
+        return all(
+            name in self._last and bool((self._last[name] == part).all()) for name, part in parts.items()
+        )
+
+
+class Wt901(ImuReader):
+    """A WitMotion WT901."""
+
+    def __init__(self, port: Port, imu: ImuSpec) -> None:
+        super().__init__(port, imu)
+        self._parser = FrameParser()
+
     def configure(self) -> None:
         """Send the settings of robot.toml and save them in the sensor.
 
@@ -198,28 +277,15 @@ class Wt901:
         """
         send_commands(self._port, settings(self._spec))
 
-    def poll(self, now_s: float) -> None:
-        """Take in everything that has arrived, stamped `now_s`; a port that has gone brings nothing."""
-        try:
-            data = self._port.drain()
-        except PortError:
-            return
+    def _newest(self, data: bytes) -> Sample:
         newest = dict(self._parser.feed(data))
-        for kind in self._stamps_s:
-            if kind in newest and self._accept(kind, np.array(newest[kind]) * SCALE[kind]):
-                self._stamps_s[kind] = now_s
-
-    def _accept(self, kind: Kind, values: Floats) -> bool:
-        if kind is Kind.GYRO:
-            self.gyro_rad_s = self._to_body @ values[:3]
-        elif kind is Kind.ACCEL:
-            self.accel_m_s2 = self._to_body @ values[:3]
-        else:
-            norm = float(np.linalg.norm(values))
-            if abs(norm - 1.0) > _NORM_TOLERANCE:
-                return False
-            self.quat = self._unmount @ (values / norm)
-        return True
+        values = {kind: np.array(newest[kind]) * SCALE[kind] for kind in _MEASURED if kind in newest}
+        gyro, accel = values.get(Kind.GYRO), values.get(Kind.ACCEL)
+        return Sample(
+            values.get(Kind.QUATERNION),
+            None if gyro is None else gyro[:3],
+            None if accel is None else accel[:3],
+        )
 
 
 def conjugate(quat: Floats) -> Floats:

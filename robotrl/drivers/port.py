@@ -55,6 +55,8 @@ class SerialPort:
         self.path = path
         try:
             self._serial = serial.Serial(path, baud_bd, timeout=0, exclusive=True)
+        except ValueError as error:  # a speed that this adapter cannot make
+            raise PortError(f"port {path} does not work at {baud_bd} baud ({error})") from error
         except serial.SerialException as error:
             raise PortError(_why(path, error)) from error
         with contextlib.suppress(ValueError, NotImplementedError, OSError):  # adapters without the knob

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from robotrl.errors import ProtocolError
+from robotrl.errors import BadInputError, ProtocolError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -194,6 +195,19 @@ class ControlTable:
         """Address after the last register."""
         return max(r.end for r in self.registers.values())
 
+    def named(self, name: str) -> Register:
+        """Return a register by the manual's name; case, spaces, hyphens and underscores do not matter.
+
+        Raises:
+            BadInputError: there is none of this name; lists the nearest.
+        """
+        plain = {_plain(r.name): r for r in self.registers.values()}
+        if (register := plain.get(_plain(name))) is not None:
+            return register
+        near = difflib.get_close_matches(_plain(name), plain, n=5, cutoff=0.4)
+        allowed = [plain[n].name for n in near] or [r.name for r in plain.values()]
+        raise BadInputError(f"is no register of {self.model}", value=name, allowed=allowed)
+
     def __contains__(self, register: Register) -> bool:
         own = self.registers.get(register.address)
         return own is not None and own.name == register.name
@@ -203,6 +217,10 @@ class ControlTable:
         if register not in self:
             raise ProtocolError(f"{self.model} has no register {register.name} ({register.address})")
         return self.registers[register.address]
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 class Block:
@@ -266,6 +284,10 @@ class Block:
                 f"{register.name} ({register.address}) cannot hold {values[row, k]}; "
                 f"allowed: {register.lowest} to {register.highest}"
             )
+        return self.pack(values)
+
+    def pack(self, values: Ints) -> Bytes2D:
+        """Return (n, size) bytes of (n, k) values that are known to fit; see `encode`."""
         if self._has_magnitudes:
             values = np.where((values < 0) & (self._sign != 0), self._sign - values, values)
         raw = np.ascontiguousarray(values, "<i8").view(np.uint8)

@@ -15,8 +15,8 @@ from robotrl.drivers.feetech_bus import FeetechBus
 from robotrl.drivers.port import Port
 from robotrl.drivers.registers import Register
 from robotrl.drivers.servo_bus import ServoBus
-from robotrl.spec.buses import BusSpec, ServoProtocol
-from robotrl.spec.robot import ServoType
+from robotrl.spec.buses import BAUD_RATES, BusSpec, ServoProtocol
+from robotrl.spec.servos import ServoType
 
 Setting = tuple[Register, int]
 """A register, and what it must hold."""
@@ -31,6 +31,33 @@ class Measured:
     load: Register
     voltage: Register
     temperature: Register
+
+
+@dataclass(frozen=True)
+class Service:
+    """What is needed to look after one servo on the bench.
+
+    Attributes:
+        id: the id register.
+        baud_rate: the baud rate register.
+        baud_codes: baud rate -> its value.
+        factory_baud_bd: baud rate ex works.
+        lock: 0 lets writes to EEPROM last, 1 does not; None where torque off is enough.
+        firmware: the version's parts, most significant first.
+        return_delay: the pause before an answer; None where there is none to be set.
+        status_level: what is answered.
+        answers_all: its value at which everything is.
+    """
+
+    id: Register
+    baud_rate: Register
+    baud_codes: Mapping[int, int]
+    factory_baud_bd: int
+    lock: Register | None
+    firmware: tuple[Register, ...]
+    return_delay: Register | None
+    status_level: Register
+    answers_all: int
 
 
 @dataclass(frozen=True)
@@ -51,9 +78,11 @@ class Series:
         health_bits: its bits.
         watchdog: turns by itself what the servo does when the host falls silent; None where it cannot.
         alert: bits of a status packet's error byte that announce `health`; 0 where they are `health`.
+        weak_checksum: whether broken packets may pass for good ones; see `plausibility`.
         takeover: written before anything is read: a servo must answer, let go, and accept EEPROM writes.
         settings: what a servo of a type must hold before torque goes on.
         seal: written last.
+        service: id, baud rate and the like.
     """
 
     bus: Callable[[Port, BusSpec, Sequence[int]], ServoBus]
@@ -69,15 +98,20 @@ class Series:
     health_bits: type[IntFlag]
     watchdog: Register | None
     alert: int
+    weak_checksum: bool
     takeover: tuple[Setting, ...]
     settings: Callable[[ServoType], tuple[Setting, ...]]
     seal: tuple[Setting, ...]
+    service: Service
 
 
 _DYNAMIXEL_SHUTDOWN = (
     x.HardwareError.OVERLOAD | x.HardwareError.ELECTRICAL_SHOCK | x.HardwareError.OVERHEATING
 )
 """Factory value of Shutdown (63)."""
+
+_DYNAMIXEL_RATES = (9600, 57600, 115200, 1000000, 2000000, 3000000, 4000000, 4500000)
+"""In order of their code in Baud Rate (8)."""
 
 
 def _dynamixel_settings(servo: ServoType) -> tuple[Setting, ...]:
@@ -124,15 +158,31 @@ DYNAMIXEL = Series(
     health_bits=x.HardwareError,
     watchdog=x.BUS_WATCHDOG,
     alert=0x80,
+    weak_checksum=False,
     takeover=((x.STATUS_RETURN_LEVEL, 2), (x.TORQUE_ENABLE, 0), (x.BUS_WATCHDOG, 0)),
     settings=_dynamixel_settings,
     seal=(),
+    service=Service(
+        id=x.ID,
+        baud_rate=x.BAUD_RATE,
+        baud_codes=MappingProxyType({baud_bd: code for code, baud_bd in enumerate(_DYNAMIXEL_RATES)}),
+        factory_baud_bd=57600,
+        lock=None,
+        firmware=(x.FIRMWARE_VERSION,),
+        return_delay=x.RETURN_DELAY_TIME,
+        status_level=x.STATUS_RETURN_LEVEL,
+        answers_all=2,
+    ),
 )
 
 _FEETECH_UNLOAD_ON = (
     feetech.HardwareError.OVERLOAD | feetech.HardwareError.OVERCURRENT | feetech.HardwareError.OVERHEATING
 )
 """Factory value of Unloading Condition (19) of STS servos."""
+
+
+def _feetech_codes(protocol: ServoProtocol) -> Mapping[int, int]:
+    return MappingProxyType({baud_bd: code for code, baud_bd in enumerate(BAUD_RATES[protocol])})
 
 
 def _sts_settings(servo: ServoType) -> tuple[Setting, ...]:
@@ -181,9 +231,21 @@ STS = Series(
     health_bits=feetech.HardwareError,
     watchdog=None,
     alert=0,
+    weak_checksum=True,
     takeover=((sts.RESPONSE_LEVEL, 1), (sts.TORQUE_ENABLE, 0), (sts.LOCK, 0)),
     settings=_sts_settings,
     seal=((sts.LOCK, 1),),
+    service=Service(
+        id=sts.ID,
+        baud_rate=sts.BAUD_RATE,
+        baud_codes=_feetech_codes("feetech_sts"),
+        factory_baud_bd=1000000,
+        lock=sts.LOCK,
+        firmware=(sts.FIRMWARE_MAJOR_VERSION, sts.FIRMWARE_MINOR_VERSION),
+        return_delay=sts.RETURN_DELAY,
+        status_level=sts.RESPONSE_LEVEL,
+        answers_all=1,
+    ),
 )
 
 
@@ -225,9 +287,21 @@ SCS = Series(
     health_bits=feetech.HardwareError,
     watchdog=None,
     alert=0,
+    weak_checksum=True,
     takeover=((scs.RESPONSE_LEVEL, 1), (scs.TORQUE_ENABLE, 0), (scs.LOCK, 0)),
     settings=_scs_settings,
     seal=((scs.LOCK, 1),),
+    service=Service(
+        id=scs.ID,
+        baud_rate=scs.BAUD_RATE,
+        baud_codes=_feetech_codes("feetech_scs"),
+        factory_baud_bd=1000000,
+        lock=scs.LOCK,
+        firmware=(scs.FIRMWARE_MAJOR_VERSION, scs.FIRMWARE_MINOR_VERSION),
+        return_delay=None,
+        status_level=scs.RESPONSE_LEVEL,
+        answers_all=1,
+    ),
 )
 
 SERIES: Mapping[ServoProtocol, Series] = MappingProxyType(

@@ -26,6 +26,8 @@ _TURNAROUND_S = 50e-6
 """A servo's pause before its answer with a return delay of 0, as measured on real buses."""
 _TAIL = 1
 """Bytes read beyond the wanted ones when an answer to an earlier read may still be on its way."""
+_PREPARED = 16
+"""Requests that are kept encoded: those of a few registers, with and without the servos that are silent."""
 _SILENT_READS = 3
 """Reads without any answer after which a bus counts as dead."""
 
@@ -45,6 +47,29 @@ class Request:
     ids: tuple[int, ...]
     expected: int
     decode: Callable[[bytes], Replies]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A read whose first request is on its way.
+
+    Attributes:
+        requests: of the first try; the first of them has been sent.
+        address: first byte that is read.
+        size: bytes of each servo.
+        tail: bytes read beyond them.
+        retries: how often what is missing may be asked for again.
+        timeout_s: of each request.
+        due_s: when the first one is answered if all goes well.
+    """
+
+    requests: Sequence[Request]
+    address: int
+    size: int
+    tail: int
+    retries: int
+    timeout_s: float
+    due_s: float
 
 
 class ServoBus(ABC):
@@ -68,6 +93,7 @@ class ServoBus(ABC):
         self._tail = 0
         self._silent_reads = 0
         self._order = self.ids
+        self._prepared: dict[tuple[int, int, tuple[int, ...]], Sequence[Request]] = {}
 
     @abstractmethod
     def ping(self, id_: int) -> int | None:
@@ -79,6 +105,14 @@ class ServoBus(ABC):
 
         Raises:
             DeviceError: the value is not allowed, the servo refuses it, or it does not answer.
+        """
+
+    @abstractmethod
+    def reboot(self, id_: int) -> None:
+        """Restart one servo: torque goes off, RAM to its initial values, and hardware errors are forgotten.
+
+        Raises:
+            DeviceError: it refuses, does not come back, or servos of this protocol cannot be restarted.
         """
 
     @abstractmethod
@@ -100,9 +134,8 @@ class ServoBus(ABC):
             DeviceError: a value is outside the register's range; nothing was sent.
         """
         check_range(register, values, self.ids)
-        self._port.write(
-            self._sync_write_packet(register.address, _block(register).encode(values[:, np.newaxis]))
-        )
+        data = _block(register).pack(values[:, np.newaxis])  # its range is within what its bytes hold
+        self._port.write(self._sync_write_packet(register.address, data))
 
     def sync_read(self, address: int, size: int) -> Replies:
         """Read the same bytes of every servo, within the bus's time-out and retries.
@@ -110,9 +143,48 @@ class ServoBus(ABC):
         A bus from which nothing at all has come for three reads gets no retries: an unplugged cable
         costs little time.
         """
+        return self.collect(self.begin_read(address, size))
+
+    def begin_read(self, address: int, size: int) -> Started:
+        """Send the request of a `sync_read` and return at once, so that several buses work side by side.
+
+        Nothing else may be asked of this bus before `collect`.
+        """
         dead = self._silent_reads >= _SILENT_READS
         retries = 0 if dead else self._spec.retries_per_tick
-        return self._read(address, size, retries, self._spec.reply_timeout_s)
+        return self._begin(address, size, retries, self._spec.reply_timeout_s)
+
+    def collect(self, started: Started) -> Replies:
+        """Return what a `begin_read` brought, after retries if need be; see `sync_read`.
+
+        Those silent last time are asked last: others may wait behind them for their turn on the line.
+        """
+        answers = _Answers(self.ids, started.size + started.tail)
+        retries = started.retries
+        # Many answers that are each only a little late use the time up as one does that never comes.
+        spare_s = (1 + retries) * started.timeout_s
+        spare_s -= self._await(started.requests[0], answers, started.due_s, started.timeout_s)
+        waits = 1 + retries - (not answers.has(started.requests[0].ids))
+        requests: Sequence[Request] = started.requests[1:]
+        while waits and not answers.complete:
+            for request in requests:
+                due_s = self._send(request)
+                spare_s -= self._await(request, answers, due_s, min(started.timeout_s, max(0.0, spare_s)))
+                waits -= not answers.has(request.ids)
+                if not waits:
+                    break
+            if not answers.complete:
+                ids = tuple(id_ for id_ in self._order if not answers.has((id_,)))
+                requests = self._requests(started.address, answers.size, ids, first=False)
+        if waits <= retries or not answers.complete:
+            self._tail = _TAIL - self._tail  # what is still to come must not answer the next read
+        self._silent_reads = 0 if answers.any else self._silent_reads + 1
+        self._order = self._next_order(answers)
+        return answers.replies(started.size)
+
+    def read_once(self, address: int, size: int) -> Replies:
+        """Read the same bytes of every servo without retries: whoever asks can ask again in the next tick."""
+        return self.collect(self._begin(address, size, 0, self._spec.reply_timeout_s))
 
     def read_register(self, register: Register) -> Replies:
         """Read one register of every servo; see `sync_read`."""
@@ -121,48 +193,51 @@ class ServoBus(ABC):
     def read_patiently(self, register: Register) -> Replies:
         """Read one register of every servo outside the control loop: no answer is given up early."""
         for _ in range(ATTEMPTS):
-            replies = self._read(register.address, register.size, 1, PATIENCE_S)
+            replies = self.collect(self._begin(register.address, register.size, 1, PATIENCE_S))
             if replies.fresh.all():
                 break
         return replies
 
-    def _read(self, address: int, size: int, retries: int, timeout_s: float) -> Replies:
-        """Ask until every servo has answered or the waits are used up.
-
-        Those silent last time are asked last: others may wait behind them for their turn on the line.
-        """
-        answers = _Answers(self.ids, size + self._tail)
+    def _begin(self, address: int, size: int, retries: int, timeout_s: float) -> Started:
+        """Send the first request of a read; until it is answered it may be retried so many times."""
         self._port.drain()
-        waits = 1 + retries
-        first = True
-        while waits and not answers.complete:
-            ids = tuple(id_ for id_ in self._order if not answers.has((id_,)))
-            for request in self._requests(address, answers.size, ids, first=first):
-                waits -= not self._ask(request, answers, timeout_s)
-                if not waits:
-                    break
-            first = False
-        if not answers.complete or waits <= retries:
-            self._tail = _TAIL - self._tail  # what is still to come must not answer the next read
-        self._silent_reads = 0 if answers.any else self._silent_reads + 1
-        self._order = self._next_order(answers)
-        return answers.replies(size)
+        requests = self._first_requests(address, size + self._tail)
+        return Started(requests, address, size, self._tail, retries, timeout_s, self._send(requests[0]))
+
+    def _first_requests(self, address: int, size: int) -> Sequence[Request]:
+        """The requests of a first try; as a rule the same as in the tick before."""
+        key = (address, size, self._order)
+        if key not in self._prepared:
+            if len(self._prepared) >= _PREPARED:
+                self._prepared.clear()
+            self._prepared[key] = self._requests(address, size, self._order, first=True)
+        return self._prepared[key]
 
     def _next_order(self, answers: _Answers) -> tuple[int, ...]:
         """Return the order in which the next read asks: that of `ids` while all answer, or none does."""
         whole = answers.complete or not answers.any
         return self.ids if whole else answers.silent_last(self._order)
 
-    def _ask(self, request: Request, answers: _Answers, timeout_s: float) -> bool:
-        """Send one request; return when all answers are there, or that they have not come in time."""
-        answers.expect(request)
+    def _send(self, request: Request) -> float:
+        """Send one request; return when it is answered if all goes well."""
         self._port.write(request.packet)
         wire_s = (len(request.packet) + request.expected) * _BITS_PER_BYTE / self._spec.baud_bd
-        deadline_s = time.monotonic() + wire_s + len(request.ids) * _TURNAROUND_S + timeout_s
-        while not answers.has(request.ids) and (chunk := self._port.read(deadline_s)):
+        return time.monotonic() + wire_s + len(request.ids) * _TURNAROUND_S
+
+    def _await(self, request: Request, answers: _Answers, due_s: float, timeout_s: float) -> float:
+        """Take in what comes, until all answers are there or have not come within `timeout_s` of `due_s`.
+
+        Returns:
+            How much later than `due_s` it is.
+        """
+        answers.expect(request)
+        while not answers.has(request.ids):
+            chunk = self._port.read(due_s + timeout_s)
+            if not chunk:
+                answers.look()
+                break
             answers.feed(chunk)
-        answers.look()
-        return answers.has(request.ids)
+        return max(0.0, time.monotonic() - due_s)
 
 
 @cache
@@ -176,25 +251,22 @@ class _Answers:
     An answer to the first try that arrives during a retry is as good as the retry's.
     """
 
-    def __init__(self, ids: Sequence[int], size: int) -> None:
+    def __init__(self, ids: tuple[int, ...], size: int) -> None:
         self.size = size
-        self._ids = tuple(ids)
-        self._row = {id_: row for row, id_ in enumerate(ids)}
-        self._replies = Replies.none_of(len(self._ids), size)
+        self._ids = ids
+        self._replies: Replies | None = None
+        """None before the first answer."""
+        self.complete = False
+        """Whether every servo has answered."""
         self._received = b""
         self._asked: list[tuple[Request, int]] = []
         """Requests, and how much had been received before each."""
         self._enough = 0
 
     @property
-    def complete(self) -> bool:
-        """Whether every servo has answered."""
-        return bool(self._replies.fresh.all())
-
-    @property
     def any(self) -> bool:
         """Whether some servo has answered."""
-        return bool(self._replies.fresh.any())
+        return self._replies is not None
 
     def silent_last(self, order: Sequence[int]) -> tuple[int, ...]:
         """Return all ids with those that have not answered at the end, the first of them last of all.
@@ -207,7 +279,9 @@ class _Answers:
 
     def has(self, ids: Sequence[int]) -> bool:
         """Whether all of these servos have answered."""
-        return all(self._replies.fresh[self._row[id_]] for id_ in ids)
+        if self.complete or self._replies is None:
+            return self.complete
+        return all(self._replies.fresh[self._ids.index(id_)] for id_ in ids)
 
     def expect(self, request: Request) -> None:
         """Note what is being asked; without leftovers, nothing is looked for until it can be complete."""
@@ -229,15 +303,20 @@ class _Answers:
 
     def _take(self, ids: tuple[int, ...], found: Replies) -> None:
         if ids == self._ids and found.fresh.all():
-            self._replies = found
+            self._replies, self.complete = found, True
             return
         for i in np.flatnonzero(found.fresh).tolist():
-            row = self._row[ids[i]]
+            if self._replies is None:
+                self._replies = Replies.none_of(len(self._ids), self.size)
+            row = self._ids.index(ids[i])
             if not self._replies.fresh[row]:
                 self._replies.put(row, int(found.error[i]), found.data[i].tobytes())
+        self.complete = self._replies is not None and bool(self._replies.fresh.all())
 
     def replies(self, size: int) -> Replies:
         """Return what was gathered, without the bytes that only told it from late answers."""
+        if self._replies is None:
+            return Replies.none_of(len(self._ids), size)
         return Replies(self._replies.data[:, :size], self._replies.error, self._replies.fresh)
 
 
@@ -247,8 +326,8 @@ def check_range(register: Register, values: Ints, ids: Sequence[int]) -> None:
     Raises:
         DeviceError: a value is outside; names servo, register and range.
     """
-    bad = np.flatnonzero((values < register.minimum) | (values > register.maximum))
-    if bad.size:
+    if values.min() < register.minimum or values.max() > register.maximum:
+        bad = np.flatnonzero((values < register.minimum) | (values > register.maximum))
         raise DeviceError(
             f"servo {ids[bad[0]]}: {register.name} ({register.address}) cannot be {values[bad[0]]}; "
             f"allowed: {register.minimum} to {register.maximum}"

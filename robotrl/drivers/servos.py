@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -10,14 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robotrl.drivers import xseries as x
-from robotrl.drivers.handshake import Handshake, position_limits
+from robotrl.drivers.handshake import Handshake, position_limits, ram_settings
+from robotrl.drivers.models import MODELS
+from robotrl.drivers.plausibility import Plausibility
 from robotrl.drivers.port import Port
 from robotrl.drivers.registers import Block, Ints, Register
 from robotrl.drivers.replies import Replies
 from robotrl.drivers.series import SERIES
+from robotrl.drivers.servo_bus import Started
 from robotrl.errors import DeviceError
 from robotrl.spec.robot import JointSpec, RobotSpec
 from robotrl.spec.state import Floats
+
+TORQUE_LOST = 0x100
+"""In `Readings.hardware_error`, above the servo's own bits: it is there and healthy, but its torque has gone
+off since it was armed. Most likely it has restarted for want of voltage and forgotten its RAM registers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +74,19 @@ class ServoGroup:
         self._scale(robot, joints)
         self._watchdog = np.full(n, round(spec.watchdog_s / x.WATCHDOG_UNIT_S))
         self._unwatched = spec.watchdog == "guardian" and not guarded
-        self._layout()
+        self._layout(robot)
+        doubtful = self._series.weak_checksum
+        self._plausibility = Plausibility([robot.servo_of(j) for j in joints]) if doubtful else None
         self._present = np.zeros(n, np.int64)
         self._error = np.zeros(n, np.int64)
         self._fresh = np.zeros(n, np.bool_)
+        self._heard = np.ones(n, np.bool_)
+        """Of the last read, or of the handshake."""
+        self._away = np.zeros(n, np.bool_)
+        """Servos that may have restarted: they have missed a read, or are well again after an error."""
+        self._lost = np.zeros(n, np.bool_)
         self._armed = False
+        self._started: Started | None = None
 
     def _scale(self, robot: RobotSpec, joints: Sequence[JointSpec]) -> None:
         servos = [robot.servo_of(j) for j in joints]
@@ -82,15 +98,24 @@ class ServoGroup:
         self._stiff = np.array([self._series.stiff(s) for s in servos])
         self._lowest = np.array([low for low, _ in limits])
         self._highest = np.array([high for _, high in limits])
+        self._load_unit = np.array([self._share_of_drive(robot, joint) for joint in joints])
 
-    def _layout(self) -> None:
-        """Where in the block that is read each tick the measured registers are."""
+    def _share_of_drive(self, robot: RobotSpec, joint: JointSpec) -> float:
+        """Load of one count; of models that have the current in its place, the share of the stall current."""
+        load = self._series.measured.load
+        table = MODELS.get(robot.servo_of(joint).model_number)
+        own = load if table is None else table.registers[load.address]
+        return own.unit.scale if own == load else own.unit.scale / robot.supply.stall_current_a[joint.servo]
+
+    def _layout(self, robot: RobotSpec) -> None:
+        """Where the measured registers are in the block that is read each tick, and what RAM must hold."""
         measured = self._series.measured
         wanted = (measured.position, measured.velocity, measured.load, measured.voltage, measured.temperature)
         by_place = sorted(wanted, key=lambda register: register.address)
         self._block = Block(by_place)
         self._columns = [by_place.index(register) for register in wanted]
-        self._load_unit = measured.load.unit.scale
+        self._ram = dict(ram_settings(robot, self._joints))
+        self._ram_block = Block(sorted(self._ram, key=lambda register: register.address))
         self._voltage_unit_v = measured.voltage.unit.scale
 
     def open(self) -> None:
@@ -102,9 +127,24 @@ class ServoGroup:
         """
         self._armed = False
         self._handshake.run()
+        self._away[:] = self._lost[:] = False
+        self._heard = np.ones_like(self._fresh)
 
-    def measure(self, now_s: float, into: Readings) -> None:
-        """Read every servo once; those that answer are stamped `now_s`, the others keep their values.
+    def begin(self) -> None:
+        """Ask every servo for its state and return at once, so that several buses answer side by side.
+
+        Raises:
+            PortError: the port has gone.
+        """
+        self._away |= ~self._heard
+        self._started = None
+        self._fresh = self._heard = np.zeros_like(self._fresh)  # stays so when the port fails
+        self._started = self._bus.begin_read(self._block.address, self._block.size)
+
+    def collect(self, now_s: float, into: Readings) -> None:
+        """Take in what `begin` asked for; nothing where it failed.
+
+        Servos that answered are stamped `now_s`, the others keep their values.
 
         Args:
             now_s: time of this tick.
@@ -113,21 +153,31 @@ class ServoGroup:
         Raises:
             PortError: the port has gone.
         """
-        self._fresh = np.zeros_like(self._fresh)  # stays so when the port fails
-        replies = self._bus.sync_read(self._block.address, self._block.size)
-        self._fresh = fresh = replies.fresh
+        if self._started is None:
+            return
+        started, self._started = self._started, None
+        replies = self._bus.collect(started)
         values = self._block.decode(replies.data).T
         position, velocity, load, voltage, temperature = (values[k] for k in self._columns)
+        angle_rad = self._sign * (position - self._zero) / self._counts_per_rad
+        speed_rad_s = self._sign * velocity * self._velocity_unit_rad_s
+        if self._plausibility is not None:
+            believed = self._plausibility.judge(now_s, angle_rad, speed_rad_s, replies.fresh)
+            replies = dataclasses.replace(replies, fresh=believed)
+        self._fresh = self._heard = fresh = replies.fresh
         self._present[fresh] = position[fresh]
+        ill = self._error != 0
         self._measure_errors(replies)
+        self._away |= ill & (self._error == 0)  # whatever healed it may have let go
+        if self._armed and (fresh & self._away).any():
+            self._look_for_torque()
         to = self.indices[fresh]
-        angle = self._sign * (position - self._zero) / self._counts_per_rad
-        into.position_rad[to] = angle[fresh]
-        into.velocity_rad_s[to] = (self._sign * velocity * self._velocity_unit_rad_s)[fresh]
+        into.position_rad[to] = angle_rad[fresh]
+        into.velocity_rad_s[to] = speed_rad_s[fresh]
         into.load[to] = (self._sign * load * self._load_unit)[fresh]
         into.voltage_v[to] = (voltage * self._voltage_unit_v)[fresh]
         into.temperature_c[to] = temperature[fresh]
-        into.hardware_error[self.indices] = self._error
+        into.hardware_error[self.indices] = self._error | np.where(self._lost, TORQUE_LOST, 0)
         into.stamp_s[to] = now_s
 
     def _measure_errors(self, replies: Replies) -> None:
@@ -144,6 +194,15 @@ class ServoGroup:
             errors = status.values(self._series.health)
             known = unknown & status.fresh & (errors != 0)
             self._error[known] = errors[known]
+
+    def _look_for_torque(self) -> None:
+        """Tell servos that were only unheard from those that have let go meanwhile."""
+        torque = self._series.torque
+        replies = self._bus.read_once(torque.address, torque.size)
+        back = replies.fresh & self._away
+        on = replies.values(torque) != 0
+        self._away &= ~(back & on)
+        self._lost |= back & ~on
 
     def counts(self, target_rad: Floats) -> Ints:
         """Return (n,) goal positions for (n,) joint angles.
@@ -192,7 +251,7 @@ class ServoGroup:
         Raises:
             PortError: the port has gone.
         """
-        self._armed = False
+        self._disarm()
         self._write_all(self._series.stiffness, self._series.damped)
 
     def limp(self) -> None:
@@ -201,7 +260,7 @@ class ServoGroup:
         Raises:
             PortError: the port has gone.
         """
-        self._armed = False
+        self._disarm()
         self._write_all(self._series.torque, 0)
 
     def rearm(self) -> None:
@@ -214,6 +273,11 @@ class ServoGroup:
         if self._series.watchdog is not None:
             self._write_all(self._series.watchdog, 0)
 
+    def _disarm(self) -> None:
+        self._armed = False
+        self._away |= self._lost
+        self._lost[:] = False
+
     def _write_all(self, register: Register, value: int) -> None:
         self._bus.sync_write(register, np.full(len(self._joints), value))
 
@@ -223,7 +287,7 @@ class ServoGroup:
         Each step that a lost packet could make dangerous is read back. A tripped watchdog refuses.
         """
         series = self._series
-        if not self._fresh.all() or self._tripped():
+        if not self._fresh.all() or self._tripped() or not self._configured():
             return False
         here = np.clip(self._present, self._lowest, self._highest)
         self._bus.sync_write(series.goal, here)
@@ -237,6 +301,20 @@ class ServoGroup:
         self._write_all(series.torque, 1)
         return True
 
+    def _configured(self) -> bool:
+        """Whether RAM holds what `open` made it hold; what a restart has changed is written again."""
+        if not self._away.any() or not self._ram:
+            return True
+        block = self._ram_block
+        replies = self._bus.read_once(block.address, block.size)
+        held = block.decode(replies.data)
+        wanted = np.column_stack([self._ram[register] for register in block.registers])
+        for k, register in enumerate(block.registers):
+            if (held[:, k] != wanted[:, k])[replies.fresh].any():
+                self._bus.sync_write(register, wanted[:, k])
+        self._away &= ~(replies.fresh & (held == wanted).all(axis=1))
+        return not self._away.any()
+
     def _tripped(self) -> bool:
         """Whether a watchdog has tripped, or may have."""
         watchdog = self._series.watchdog
@@ -244,5 +322,5 @@ class ServoGroup:
 
     def _holds(self, register: Register, law: Callable[[Ints], NDArray[np.bool_]]) -> bool:
         """Whether every servo answers and its register obeys the law."""
-        replies = self._bus.read_register(register)
+        replies = self._bus.read_once(register.address, register.size)
         return bool((replies.fresh & law(replies.values(register))).all())

@@ -15,8 +15,6 @@ GOALS = frozenset(r.address for r in (x.GOAL_PWM, x.GOAL_VELOCITY, x.GOAL_POSITI
 FIXED = frozenset(
     r.address
     for r in (
-        x.ID,
-        x.BAUD_RATE,
         x.DRIVE_MODE,
         x.OPERATING_MODE,
         x.SECONDARY_ID,
@@ -31,7 +29,20 @@ FIXED = frozenset(
     )
 )
 """Registers whose effect is not emulated. They accept only the value they have (Data Range Error
-otherwise), so that a host is told rather than misled."""
+otherwise), so that a host is told rather than misled; those in `OFF_AT_0` accept 0 as well."""
+
+OFF_AT_0 = frozenset(
+    r.address
+    for r in (
+        x.POSITION_D_GAIN,
+        x.POSITION_I_GAIN,
+        x.FEEDFORWARD_2ND_GAIN,
+        x.FEEDFORWARD_1ST_GAIN,
+        x.PROFILE_ACCELERATION,
+        x.PROFILE_VELOCITY,
+    )
+)
+"""Registers of `FIXED` that have no effect at 0. Some models leave the factory with another value."""
 
 
 class ControlTables(RegisterFile):
@@ -91,6 +102,7 @@ class ControlTables(RegisterFile):
         locked = register.area is Area.EEPROM and self.of(x.TORQUE_ENABLE, servo)
         out_of_range = not register.minimum <= value <= register.maximum
         frozen = register.address in FIXED and value != self.of(register, servo)
+        frozen = frozen and not (value == 0 and register.address in OFF_AT_0)
         beyond_limit = register.address in GOALS and not self._within_limits(servo, register, value)
         turns_on = register.address == x.TORQUE_ENABLE.address and value == 1
         reasons = (

@@ -23,6 +23,7 @@ from robotrl.emulator.firmware import (
     Floats,
     Reply,
     ServoEvent,
+    collided,
     control_table,
 )
 from robotrl.emulator.plant import STEP_S
@@ -36,7 +37,8 @@ OVERLOAD_S = 2.0
 STALLED_SHARE = 0.05
 """Stalled: slower than this share of the no-load speed."""
 
-_BAUD_CODES = {57600: 1, 115200: 2, 1000000: 3, 2000000: 4, 3000000: 5, 4000000: 6}
+_BAUDS_BD = (9600, 57600, 115200, 1000000, 2000000, 3000000, 4000000, 4500000)
+"""Of each code of Baud Rate (8)."""
 _ANSWER_READS = 1
 _ANSWER_ALL = 2
 
@@ -62,11 +64,15 @@ class DynamixelServos(Firmware):
         tables = [control_table(servo) for servo in self._types]
         assembled = {
             x.ID.address: np.array(self._assembled_ids),
-            x.BAUD_RATE.address: np.full(len(tables), _BAUD_CODES[robot.bus[bus].baud_bd]),
+            x.BAUD_RATE.address: np.full(len(tables), _BAUDS_BD.index(self.line_baud_bd)),
         }
         self.tables = ControlTables(tables, assembled)
-        self._row = {id_: row for row, id_ in enumerate(self._assembled_ids)}
+        self._called = self.ids
+        self._listeners = self.listeners()
         self._stalled_rad_s = STALLED_SHARE * np.array([s.no_load_speed_rad_s for s in self._types])
+        measured = [table.registers[x.PRESENT_LOAD.address] for table in tables]
+        self._current_unit_a = np.array([r.unit.scale if r.unit.symbol == "A" else np.inf for r in measured])
+        """(n,) of Present Current (126); infinite where that is Present Load."""
         self._parser = dxl.PacketParser()
         self._last_instruction_s = 0.0
         self._watchdog_deadline_s = math.inf
@@ -77,8 +83,28 @@ class DynamixelServos(Firmware):
 
     @property
     def ids(self) -> Sequence[int]:
-        """(n,) as assembled: changing an id is not emulated."""
-        return self._assembled_ids
+        """(n,) ID (7)."""
+        return self.tables.values[x.ID.address].tolist()  # type: ignore[no-any-return]
+
+    @property
+    def bauds_bd(self) -> Sequence[int]:
+        """(n,) Baud Rate (8)."""
+        return [_BAUDS_BD[code] for code in self.tables.values[x.BAUD_RATE.address].tolist()]
+
+    def set_id(self, row: int, id_: int) -> None:
+        """Give a servo another id, as if it had come with it."""
+        self.tables.values[x.ID.address][row] = id_
+
+    def set_baud(self, row: int, baud_bd: int) -> None:
+        """Give a servo another baud rate, as if it had come with it."""
+        self.tables.values[x.BAUD_RATE.address][row] = _BAUDS_BD.index(baud_bd)
+
+    def power_cycle(self, row: int) -> None:
+        """Start a servo anew: torque off, RAM initial, errors cleared, goal where the shaft is."""
+        self.tables.restart(row)
+        self.tables.values[x.GOAL_POSITION.address][row] = self._counts()[row]
+        self._overload_s[row] = 0.0
+        self._set_watchdog_deadline()
 
     def _counts(self) -> Floats:
         counts: Floats = self._encoder + self.tables.values[x.HOMING_OFFSET.address]
@@ -174,6 +200,9 @@ class DynamixelServos(Firmware):
     def _execute(self, packet: InstructionPacket, time_s: float) -> list[Reply]:
         # Every instruction on the bus counts as communication, whomever it is for: e-Manual, Bus Watchdog.
         self._last_instruction_s = time_s
+        # A new id or baud rate holds from the next instruction on. Assumption: the manual does not say.
+        self._called = self.ids
+        self._listeners = self.listeners()
         self._refresh(time_s)
         try:
             replies = self._dispatch(packet)
@@ -203,11 +232,12 @@ class DynamixelServos(Firmware):
         values = self.tables.values
         speed = self._measured_velocity()
         load = self._pwm / self._pwm_full / x.LOAD_UNIT
+        effort = np.where(np.isfinite(self._current_unit_a), self._current_a / self._current_unit_a, load)
         for register, value in (
             (x.REALTIME_TICK, np.full(len(self.ids), int(time_s * 1000) % 32768)),
             (x.MOVING, abs(speed) > values[x.MOVING_THRESHOLD.address]),
             (x.PRESENT_PWM, self._pwm),
-            (x.PRESENT_LOAD, np.rint(load)),
+            (x.PRESENT_LOAD, np.rint(effort)),
             (x.PRESENT_VELOCITY, np.rint(speed)),
             (x.PRESENT_POSITION, self._counts()),
             (x.POSITION_TRAJECTORY, values[x.GOAL_POSITION.address]),
@@ -217,14 +247,14 @@ class DynamixelServos(Firmware):
             values[register.address][:] = value
 
     def _rows(self, id_: int) -> list[int]:
-        """The servos that an id addresses; broadcast means all, in order of their ids."""
+        """The servos that hear themselves addressed; broadcast means all, in order of their ids."""
         if id_ == dxl.BROADCAST_ID:
-            return [self._row[i] for i in sorted(self.ids)]
-        return [self._row[id_]] if id_ in self._row else []
+            return [row for rows in self._listeners.values() for row in rows]
+        return self._listeners.get(id_, [])
 
     def _status(self, row: int, fault: Fault, params: bytes = b"") -> StatusPacket:
         alert = dxl.ErrorBit.ALERT if self.tables.of(x.HARDWARE_ERROR_STATUS, row) else 0
-        return StatusPacket(self.ids[row], int(fault) | int(alert), params)
+        return StatusPacket(self._called[row], int(fault) | int(alert), params)
 
     def _reply(self, row: int, fault: Fault, params: bytes = b"") -> Reply:
         return Reply(self._status(row, fault, params).encode(), TURNAROUND_S + self._return_delay_s(row))
@@ -233,13 +263,15 @@ class DynamixelServos(Firmware):
         return RETURN_DELAY_UNIT_S * self.tables.of(x.RETURN_DELAY_TIME, row)
 
     def _answers(self, row: int, level: int) -> bool:
-        return self.tables.of(x.STATUS_RETURN_LEVEL, row) >= level
+        return not self.mute[row] and self.tables.of(x.STATUS_RETURN_LEVEL, row) >= level
 
     def _statuses(self, id_: int, fault: Fault) -> list[Reply]:
         """A status packet without data from the addressed servo; none to a broadcast."""
         if id_ == dxl.BROADCAST_ID:
             return []
-        return [self._reply(row, fault) for row in self._rows(id_) if self._answers(row, _ANSWER_ALL)]
+        return collided(
+            [self._reply(row, fault) for row in self._rows(id_) if self._answers(row, _ANSWER_ALL)]
+        )
 
     def _complain_of_crc(self, data: bytes) -> list[Reply]:
         """The addressed servo's CRC Error, if the bytes are a whole packet for one servo."""
@@ -248,25 +280,22 @@ class DynamixelServos(Firmware):
 
     def _ping(self, id_: int) -> list[Reply]:
         """Answered at any Status Return Level, by all servos when broadcast."""
-        return [
-            self._reply(
-                row,
-                Fault.NONE,
-                x.MODEL_NUMBER.encode(self.tables.of(x.MODEL_NUMBER, row))
-                + x.FIRMWARE_VERSION.encode(self.tables.of(x.FIRMWARE_VERSION, row)),
-            )
-            for row in self._rows(id_)
-        ]
+        ids = self._listeners if id_ == dxl.BROADCAST_ID else [id_]
+        return [reply for each in ids for reply in collided([self._pong(row) for row in self._heard(each)])]
+
+    def _pong(self, row: int) -> Reply:
+        model = x.MODEL_NUMBER.encode(self.tables.of(x.MODEL_NUMBER, row))
+        firmware = x.FIRMWARE_VERSION.encode(self.tables.of(x.FIRMWARE_VERSION, row))
+        return self._reply(row, Fault.NONE, model + firmware)
+
+    def _heard(self, id_: int, level: int = 0) -> list[int]:
+        """The servos of an id that hear, and answer at a Status Return Level."""
+        return [row for row in self._listeners.get(id_, []) if self._answers(row, level)]
 
     def _read(self, packet: InstructionPacket) -> list[Reply]:
         address, size, _ = dxl.split_span(packet.params)
-        if packet.id == dxl.BROADCAST_ID:
-            return []
-        return [
-            self._data_reply(row, address, size)
-            for row in self._rows(packet.id)
-            if self._answers(row, _ANSWER_READS)
-        ]
+        rows = self._heard(packet.id, _ANSWER_READS)
+        return collided([self._data_reply(row, address, size) for row in rows])
 
     def _data_reply(self, row: int, address: int, size: int) -> Reply:
         block = self.tables.block(address, size)
@@ -283,56 +312,62 @@ class DynamixelServos(Firmware):
             fault = self.tables.write(row, address, data)
             if packet.id != dxl.BROADCAST_ID and self._answers(row, _ANSWER_ALL):
                 replies.append(self._reply(row, fault))
-        return replies
+        return collided(replies)
 
     def _sync_write(self, params: bytes) -> list[Reply]:
         """Write to the listed servos; nobody answers, and a refused value is just not taken."""
         address, size, rest = dxl.split_span(params)
         for at in range(0, len(rest) - size, 1 + size):
-            row = self._row.get(rest[at])
-            if row is not None:
+            for row in self._listeners.get(rest[at], ()):
                 self.tables.write(row, address, rest[at + 1 : at + 1 + size])
         return []
 
-    def _chain(self, ids: bytes) -> list[int]:
-        """The servos that answer a sync read: each waits for the one before it in the list.
+    def _chain(self, ids: bytes) -> list[list[int]]:
+        """The servos that answer a sync read, by id: each waits for the one before it in the list.
 
         So the first that is missing, or told not to answer, silences the rest. Assumption from the
         manual's "in order"; it says nothing of gaps.
         """
-        rows = []
+        chain = []
         for id_ in ids:
-            row = self._row.get(id_)
-            if row is None or not self._answers(row, _ANSWER_READS):
+            if not (rows := self._heard(id_, _ANSWER_READS)):
                 break
-            rows.append(row)
-        return rows
+            chain.append(rows)
+        return chain
 
     def _sync_read(self, params: bytes) -> list[Reply]:
         address, size, ids = dxl.split_span(params)
-        return [self._data_reply(row, address, size) for row in self._chain(ids)]
+        return [
+            reply
+            for rows in self._chain(ids)
+            for reply in collided([self._data_reply(row, address, size) for row in rows])
+        ]
 
     def _fast_sync_read(self, params: bytes) -> list[Reply]:
         address, size, ids = dxl.split_span(params)
-        rows = self._chain(ids)
-        if not rows or len(dxl.HEADER) + len(ids) * size > dxl.MAX_LENGTH:
+        chain = self._chain(ids)
+        if not chain or len(dxl.HEADER) + len(ids) * size > dxl.MAX_LENGTH:
             return []
         block = self.tables.block(address, size)
         fault = block if isinstance(block, Fault) else Fault.NONE
         data = np.zeros((len(self.ids), size), np.uint8) if isinstance(block, Fault) else block
-        # The header announces all servos asked; blocks end where the chain does.
-        frame = dxl.encode_fast_reply(
-            [self._status(row, fault, data[row].tobytes()) for row in rows]
-            + [StatusPacket(id_, 0, bytes(size)) for id_ in ids[len(rows) :]]
-        )
-        sent = dxl.FAST_HEADER + len(rows) * (dxl.FAST_BLOCK_OVERHEAD + size)
-        return [Reply(frame[:sent], self._return_delay_s(rows[0]) + FAST_TURNAROUND_S * len(rows))]
+        replies = []
+        # Servos of one id send their blocks at once: one frame with the first of each, one with the second.
+        for turn in range(max(map(len, chain))):
+            rows = [same[min(turn, len(same) - 1)] for same in chain]
+            # The header announces all servos asked; blocks end where the chain does.
+            frame = dxl.encode_fast_reply(
+                [self._status(row, fault, data[row].tobytes()) for row in rows]
+                + [StatusPacket(id_, 0, bytes(size)) for id_ in ids[len(rows) :]]
+            )
+            sent = dxl.FAST_HEADER + len(rows) * (dxl.FAST_BLOCK_OVERHEAD + size)
+            gap_s = self._return_delay_s(rows[0]) + FAST_TURNAROUND_S * len(rows)
+            replies.append(Reply(frame[:sent], gap_s))
+        return collided(replies)
 
     def _reboot(self, id_: int) -> list[Reply]:
-        """Answer, then start again: torque off, RAM initial, errors cleared, goal where the shaft is."""
+        """Answer, then start again."""
         replies = self._statuses(id_, Fault.NONE)
         for row in self._rows(id_):
-            self.tables.restart(row)
-            self.tables.values[x.GOAL_POSITION.address][row] = self._counts()[row]
-            self._overload_s[row] = 0.0
+            self.power_cycle(row)
         return replies

@@ -85,6 +85,11 @@ class FeetechMemory(RegisterFile):
         """Let the firmware itself set a register, as if written."""
         self._store(servo, register, value)
 
+    def burn(self, servo: int, register: Register, value: int) -> None:
+        """Set an EEPROM register for good."""
+        self.values[register.address][servo] = value
+        self._stored[register.address][servo] = value
+
     def _allowed(self, servo: int, register: Register, value: int) -> bool:
         if register.access is Access.R or not register.minimum <= value <= register.maximum:
             return False

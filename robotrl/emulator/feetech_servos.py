@@ -13,7 +13,7 @@ import numpy as np
 from robotrl.drivers import feetech as ft
 from robotrl.drivers import scs, sts
 from robotrl.drivers.feetech import Code, HardwareError, InstructionPacket, StatusPacket
-from robotrl.drivers.registers import Ints, Register
+from robotrl.drivers.registers import Bytes2D, Ints, Register
 from robotrl.emulator.feetech_layout import SCS, STS
 from robotrl.emulator.feetech_registers import FeetechMemory
 from robotrl.emulator.firmware import (
@@ -23,6 +23,7 @@ from robotrl.emulator.firmware import (
     Flags,
     Floats,
     Reply,
+    collided,
     control_table,
 )
 from robotrl.emulator.plant import STEP_S
@@ -58,18 +59,18 @@ class FeetechServos(Firmware):
         protocol = robot.bus[bus].protocol
         self._layout = STS if protocol == "feetech_sts" else SCS
         self._has_sync_read = protocol == "feetech_sts"
-        self._baud_codes = {baud_bd: code for code, baud_bd in enumerate(BAUD_RATES[protocol])}
-        self.line_baud_bd: int = robot.bus[bus].baud_bd
-        """The host's; servos set to another one hear nothing."""
+        self._bauds_bd = BAUD_RATES[protocol]
+        """Of each code of Baud Rate."""
         tables = [control_table(servo) for servo in self._types]
         assembled = {
             self._layout.id.address: np.array(self._assembled_ids),
-            self._layout.baud_rate.address: np.full(len(tables), self._baud_codes[self.line_baud_bd]),
+            self._layout.baud_rate.address: np.full(len(tables), self._bauds_bd.index(self.line_baud_bd)),
         }
         self.tables = FeetechMemory(tables, assembled, self._layout)
         self._registered: dict[int, bytes] = {}
         """Row -> the reg write that waits for an action."""
         self._parser = ft.InstructionParser()
+        self._listeners = self.listeners()
         self._overload_s = np.zeros(len(tables))
         self._overloaded = np.zeros(len(tables), np.bool_)
 
@@ -82,6 +83,20 @@ class FeetechServos(Firmware):
     def ids(self) -> Sequence[int]:
         """(n,) the ids that the servos have now."""
         return self._of(self._layout.id).tolist()  # type: ignore[no-any-return]
+
+    @property
+    def bauds_bd(self) -> Sequence[int]:
+        """(n,) the baud rates that they are set to; 0 for those of which the documents differ."""
+        known = (*self._bauds_bd, *[0] * len(self._bauds_bd))
+        return [known[code] for code in self._of(self._layout.baud_rate).tolist()]
+
+    def set_id(self, row: int, id_: int) -> None:
+        """Give a servo another id, as if it had come with it."""
+        self.tables.burn(row, self._layout.id, id_)
+
+    def set_baud(self, row: int, baud_bd: int) -> None:
+        """Give a servo another baud rate, as if it had come with it."""
+        self.tables.burn(row, self._layout.baud_rate, self._bauds_bd.index(baud_bd))
 
     @property
     def torque_enabled(self) -> Flags:
@@ -168,7 +183,7 @@ class FeetechServos(Firmware):
         self._shut_down(failed, time_s)
 
     def power_cycle(self, row: int) -> None:
-        """Take one servo's power away and give it back: torque off, RAM initial, unlocked writes kept."""
+        """Start a servo anew: torque off, RAM initial, unlocked writes kept."""
         self.tables.restart(row)
         self._registered.pop(row, None)
         self._overload_s[row] = 0.0
@@ -184,6 +199,7 @@ class FeetechServos(Firmware):
         return [reply for packet in self._parser.feed(data) for reply in self._execute(packet)]
 
     def _execute(self, packet: InstructionPacket) -> list[Reply]:
+        self._listeners = self.listeners()
         self._refresh()
         try:
             return self._dispatch(packet)
@@ -205,11 +221,14 @@ class FeetechServos(Firmware):
 
     def _rows(self, id_: int) -> list[int]:
         """The servos that hear an id at the line's baud rate; broadcast means all, in order of their ids."""
-        ids, code = self._of(self._layout.id), self._baud_codes.get(self.line_baud_bd, -1)
-        hearing = self._of(self._layout.baud_rate) == code
-        if id_ != ft.BROADCAST_ID:
-            hearing = hearing & (ids == id_)
-        return sorted(np.flatnonzero(hearing).tolist(), key=lambda row: int(ids[row]))
+        if id_ == ft.BROADCAST_ID:
+            return [row for rows in self._listeners.values() for row in rows]
+        return self._listeners.get(id_, [])
+
+    def _spoken(self, rows: Sequence[int], data: Bytes2D | None = None) -> list[Reply]:
+        """What servos that answer at once put on the line: bytes of their registers, or a bare status."""
+        replies = [self._reply(row, b"" if data is None else data[row].tobytes()) for row in rows]
+        return collided([reply for row, reply in zip(rows, replies, strict=True) if not self.mute[row]])
 
     def _reply(self, row: int, params: bytes = b"") -> Reply:
         layout = self._layout
@@ -221,18 +240,19 @@ class FeetechServos(Firmware):
         """Answer an instruction other than ping and read, unless it was a broadcast or is not wanted."""
         if id_ == ft.BROADCAST_ID:
             return []
-        return [self._reply(row) for row in rows if self.tables.of(self._layout.response_level, row)]
+        return self._spoken([row for row in rows if self.tables.of(self._layout.response_level, row)])
 
     def _ping(self, packet: InstructionPacket) -> list[Reply]:
         """All servos answer a broadcast, as if only one were connected: the manual wants no other use."""
-        return [self._reply(row) for row in self._rows(packet.id)]
+        ids = self._listeners if packet.id == ft.BROADCAST_ID else [packet.id]
+        return [reply for id_ in ids for reply in self._spoken(self._rows(id_))]
 
     def _read(self, packet: InstructionPacket) -> list[Reply]:
         address, size, _ = ft.split_read(packet.params)
         if packet.id == ft.BROADCAST_ID:
             return []
         block = self.tables.block(address, size)
-        return [self._reply(row, block[row].tobytes()) for row in self._rows(packet.id)]
+        return self._spoken(self._rows(packet.id), block)
 
     def _sync_read(self, packet: InstructionPacket) -> list[Reply]:
         """Each servo waits for the one before it in the list; the first missing one silences the rest.
@@ -245,10 +265,9 @@ class FeetechServos(Firmware):
         block = self.tables.block(address, size)
         replies: list[Reply] = []
         for id_ in ids:
-            rows = self._rows(id_)
-            if not rows:
+            if not (spoken := self._spoken(self._rows(id_), block)):
                 break
-            replies += [self._reply(row, block[row].tobytes()) for row in rows]
+            replies += spoken
         return replies
 
     def _write(self, packet: InstructionPacket) -> list[Reply]:
@@ -282,12 +301,14 @@ class FeetechServos(Firmware):
     def _take(self, row: int, address: int, data: bytes) -> None:
         torque, before = self._layout.torque_enable, self.tables.of(self._layout.torque_enable, row)
         taken = self.tables.write(row, address, data)
-        if torque in taken and self.tables.of(torque, row) > scs.DAMPING:
+        value = self.tables.of(torque, row)
+        if torque in taken and value > scs.DAMPING:  # no state of the motor; only one of them means anything
             self._of(torque)[row] = before
-            self._centre(row)
+            if value == sts.SET_MIDPOINT:
+                self._centre(row)
 
     def _centre(self, row: int) -> None:
-        """Torque Enable := 128: the present position becomes 2048."""
+        """The present position becomes 2048."""
         offset = self._layout.homing_offset
         if offset is not None:
             turned = int(self._encoder[row]) % self._layout.steps - _MIDPOINT

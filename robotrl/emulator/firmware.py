@@ -15,7 +15,8 @@ from robotrl.drivers.registers import ControlTable, Ints
 from robotrl.emulator.motor import AMBIENT_C, Motors, warmed_c
 from robotrl.emulator.plant import STEP_S
 from robotrl.errors import SimulationError
-from robotrl.spec.robot import RobotSpec, ServoType
+from robotrl.spec.robot import RobotSpec
+from robotrl.spec.servos import ServoType
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -84,7 +85,17 @@ class Firmware(ABC):
         self._p_divisor = np.array([s.p_gain_divisor for s in self._types])
         self._pwm_full = np.array([float(s.pwm_full) for s in self._types])
         self.events: list[ServoEvent] = []
-        self.temperature_c = np.full(len(joints), AMBIENT_C)
+        self.line_baud_bd: int = robot.bus[bus].baud_bd
+        """The host's; servos set to another one hear nothing."""
+        self.powered = np.ones(len(joints), np.bool_)
+        """(n,) whether the servo has power; change it together with `power_cycle`."""
+        self.mute = np.zeros(len(joints), np.bool_)
+        """(n,) whether its answers are lost."""
+        self.encoder_stuck = np.zeros(len(joints), np.bool_)
+        """(n,) whether its encoder goes on giving the last count."""
+        self.heat_c = np.full(len(joints), -math.inf)
+        """(n,) what its thermometer shows at least."""
+        self._winding_c = np.full(len(joints), AMBIENT_C)
         self.torque_nm = np.zeros(len(joints))
         """(n,) motor torque of the last step, in the joint's direction."""
         self._current_a = np.zeros(len(joints))
@@ -102,6 +113,23 @@ class Firmware(ABC):
     @abstractmethod
     def ids(self) -> Sequence[int]:
         """(n,) the ids that the servos have now."""
+
+    @property
+    @abstractmethod
+    def bauds_bd(self) -> Sequence[int]:
+        """(n,) the baud rates that they are set to; 0 for a code without a meaning."""
+
+    @abstractmethod
+    def set_id(self, row: int, id_: int) -> None:
+        """Give a servo another id, as if it had come with it."""
+
+    @abstractmethod
+    def set_baud(self, row: int, baud_bd: int) -> None:
+        """Give a servo another baud rate, as if it had come with it."""
+
+    @abstractmethod
+    def power_cycle(self, row: int) -> None:
+        """Start a servo anew: torque off, RAM initial, EEPROM as stored."""
 
     @property
     @abstractmethod
@@ -155,7 +183,7 @@ class Firmware(ABC):
         Returns:
             The current drawn from the supply, in A.
         """
-        self._encoder = self._encode(joint_pos_rad[self.index])
+        self._encoder = np.where(self.encoder_stuck, self._encoder, self._encode(joint_pos_rad[self.index]))
         self._remember()
         self._supply_v = supply_v
         speed = self._sign * joint_vel_rad_s[self.index]
@@ -167,11 +195,26 @@ class Firmware(ABC):
         self.torque_nm = self._sign * torque
         if self._step % HEALTH_STEPS == 0:
             period_s = HEALTH_STEPS * STEP_S
-            self.temperature_c = warmed_c(self.temperature_c, self._heat_j / period_s, period_s)
+            self._winding_c = warmed_c(self._winding_c, self._heat_j / period_s, period_s)
             self._heat_j[:] = 0.0
             self._check_health(time_s)
         self._step += 1
         return float(drive @ self._current_a)
+
+    @property
+    def temperature_c(self) -> Floats:
+        """(n,) what the servos' thermometers show, in degrees Celsius."""
+        shown: Floats = np.maximum(self._winding_c, self.heat_c)
+        return shown
+
+    def listeners(self) -> dict[int, list[int]]:
+        """Return the rows of the servos that hear the host, by id, in order of the ids."""
+        rows: dict[int, list[int]] = {}
+        bauds_bd = self.bauds_bd
+        for row, id_ in sorted(enumerate(self.ids), key=lambda servo: servo[1]):
+            if self.powered[row] and bauds_bd[row] == self.line_baud_bd:
+                rows.setdefault(id_, []).append(row)
+        return rows
 
     def receive(self, data: bytes, time_s: float) -> list[Reply]:
         """Take bytes that have just completely arrived; return what is sent in answer, in order."""
@@ -201,3 +244,13 @@ class Firmware(ABC):
 
     def _shut_down(self, failed: Flags, time_s: float) -> None:
         self.events += [ServoEvent("shutdown", self.ids[i], time_s) for i in np.flatnonzero(failed).tolist()]
+
+
+def collided(replies: Sequence[Reply]) -> list[Reply]:
+    """Return what is on the line when servos of one id answer at once: a bit is low if one pulls it low."""
+    if len(replies) < 2:  # noqa: PLR2004 - it takes two
+        return list(replies)
+    data = np.full(max(len(reply.data) for reply in replies), 0xFF, np.uint8)
+    for reply in replies:
+        data[: len(reply.data)] &= np.frombuffer(reply.data, np.uint8)
+    return [Reply(data.tobytes(), min(reply.gap_s for reply in replies))]

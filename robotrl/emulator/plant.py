@@ -32,19 +32,19 @@ class ImuTruth:
 
 
 class Plant:
-    """The body: joint torques in, joint angles and IMU truth out. Joint arrays in spec order.
+    """The body: joint torques in, joint angles and what sensors see out. Joint arrays in spec order.
 
-    It starts lying on the floor: dropped limp from the default posture (each joint off by up to
-    0.01 rad, by seed) and left until nothing moves.
+    It starts at rest: dropped limp from the default posture (each joint off by up to 0.01 rad, by seed)
+    and left until nothing moves, onto the floor if it has a free joint; without one its base is fixed.
 
     Args:
-        robot: the robot; its model needs a free joint and the sensors `imu_quat`, `imu_gyro` and
-            `imu_accel`.
+        robot: the robot; with an IMU, its model needs a free joint and the sensors `imu_quat`,
+            `imu_gyro` and `imu_accel`.
         seed: of the start posture.
 
     Raises:
-        ConfigError: its joints or IMU sensors are not robot.toml's.
-        SimulationError: it has no free joint.
+        ConfigError: its joints, points or IMU sensors are not robot.toml's.
+        SimulationError: it has an IMU and no free joint.
     """
 
     def __init__(self, robot: RobotSpec, seed: int) -> None:
@@ -52,19 +52,28 @@ class Plant:
         # A diverged state must end the emulation, not silently restart the robot in its first pose.
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.data = mujoco.MjData(self.model)
-        self._base_qpos, self._base_dof = self._free_joint()
+        self._base = self._free_joint()
         joints = [self.model.joint(name) for name in robot.joint_names]
         self._qpos = np.array([j.qposadr[0] for j in joints])
         self._dof = np.array([j.dofadr[0] for j in joints])
         self._ctrl = np.array([self.model.actuator(name).id for name in robot.joint_names])
-        self._imu = tuple(self.sensor_slice(f"imu_{part}") for part in ("quat", "gyro", "accel"))
+        if robot.imu and not self._base:
+            raise SimulationError("the emulated robot has an IMU, but its model has no free joint")
+        parts = ("quat", "gyro", "accel") if robot.imu else ()
+        self._imu = tuple(self.sensor_slice(f"imu_{part}") for part in parts)
+        passive = [self.model.joint(n) for n in (robot.estimator.joints if robot.estimator else ())]
+        self._passive_qpos = np.array([j.qposadr[0] for j in passive], dtype=int)
+        self._passive_dof = np.array([j.dofadr[0] for j in passive], dtype=int)
+        points = robot.estimator.points if robot.estimator else ()
+        self._points = np.array([self.model.site(name).id for name in points], dtype=int)
         self._lie_down(robot, seed)
 
-    def _free_joint(self) -> tuple[int, int]:
+    def _free_joint(self) -> tuple[int, int] | None:
+        """Addresses of the base's position and velocity."""
         for i in range(self.model.njnt):
             if self.model.jnt_type[i] == mujoco.mjtJoint.mjJNT_FREE:
                 return int(self.model.jnt_qposadr[i]), int(self.model.jnt_dofadr[i])
-        raise SimulationError("the emulated robot's model has no free joint")
+        return None
 
     def sensor_slice(self, name: str) -> slice:
         """Return where a named sensor's values lie in `data.sensordata`.
@@ -120,14 +129,28 @@ class Plant:
         quat, gyro, accel = (self.data.sensordata[part].copy() for part in self._imu)
         return ImuTruth(quat, gyro, accel)
 
+    def estimate(self) -> dict[str, Floats]:
+        """Return what a perfect estimator would tell now, by channel."""
+        mujoco.mj_kinematics(self.model, self.data)  # places are else those of the last step's beginning
+        return {
+            "passive_joint_pos": self.data.qpos[self._passive_qpos],
+            "passive_joint_vel": self.data.qvel[self._passive_dof],
+            "point_pos": self.data.site_xpos[self._points],
+        }
+
     def push(self, velocity_m_s: tuple[float, float]) -> None:
-        """Add a world-frame horizontal velocity, (x, y) m/s, to the trunk."""
-        self.data.qvel[self._base_dof : self._base_dof + 2] += velocity_m_s
+        """Add a world-frame horizontal velocity, (x, y) m/s, to the trunk; a fixed one stays where it is."""
+        if self._base:
+            _, dof = self._base
+            self.data.qvel[dof : dof + 2] += velocity_m_s
 
     def base_velocity_b(self) -> tuple[Floats, Floats]:
         """Return the trunk's linear (m/s) and angular (rad/s) velocity in its own frame, (3,) each."""
-        quat = self.data.qpos[self._base_qpos + 3 : self._base_qpos + 7]
+        if not self._base:
+            return np.zeros(3), np.zeros(3)
+        qpos, dof = self._base
+        quat = self.data.qpos[qpos + 3 : qpos + 7]
         rotation = np.empty(9)
         mujoco.mju_quat2Mat(rotation, quat)
-        velocity = self.data.qvel[self._base_dof : self._base_dof + 6]
+        velocity = self.data.qvel[dof : dof + 6]
         return rotation.reshape(3, 3).T @ velocity[:3], velocity[3:].copy()

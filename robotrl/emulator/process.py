@@ -7,6 +7,7 @@ import json
 import math
 import os
 import select
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from robotrl.drivers import dynamixel, feetech, sts
 from robotrl.drivers import xseries as x
 from robotrl.drivers.framing import Framing
 from robotrl.drivers.registers import Register
-from robotrl.emulator.faults import IMU_LINE
+from robotrl.emulator.adapter import Adapter
 from robotrl.emulator.machine import Delivery, Machine
 from robotrl.emulator.wire import PacketFramer, PseudoTerminal
 from robotrl.errors import ProtocolError
@@ -98,17 +99,19 @@ class BusClock:
     def host_sent(self, line: str, packet: bytes) -> None:
         """Live through the whole transaction of this packet."""
         machine = self._machine
-        reads_state = line != IMU_LINE and _BEGINS_TICK[machine.robot.bus[line].protocol](packet)
+        reads_state = line in machine.buses and _BEGINS_TICK[machine.robot.bus[line].protocol](packet)
         if reads_state and not self._is_retry(line):
             self._begin_read(line)
         self._now_s = machine.transmit(line, packet, self._now_s)
         machine.run_until(self._now_s)
-        replies = [d for d in machine.outbox if d.line == line != IMU_LINE]
-        self._now_s = max([self._now_s, *(d.time_s for d in replies)])
+        if line in machine.buses:
+            give_up_s = machine.line_free_s(line) + machine.robot.bus[line].reply_timeout_s
+            replies = [d for d in machine.outbox if d.line == line and d.time_s <= give_up_s]
+            self._now_s = max([self._now_s, *(d.time_s for d in replies)])
         machine.run_until(self._now_s)
         if reads_state:
             self._unanswered[line] = 0 if machine.intact[line] else self._unanswered[line] + 1
-        elif line != IMU_LINE:
+        elif line in machine.buses:
             self._unanswered[line] = 0
         self._done += machine.released(self._now_s)
 
@@ -126,7 +129,7 @@ class BusClock:
     def advance(self) -> list[Delivery]:
         """Hand out what the transactions brought: the IMU's bytes before the bus's."""
         done, self._done = self._done, []
-        return sorted(done, key=lambda d: (d.line != IMU_LINE, d.time_s, d.order))
+        return sorted(done, key=lambda d: (d.line in self._machine.buses, d.time_s, d.order))
 
     def wait_s(self) -> float:
         """Nothing happens without the host."""
@@ -183,9 +186,10 @@ _BEGINS_TICK: Mapping[ServoProtocol, Callable[[bytes], bool]] = MappingProxyType
 class Emulator:
     """Joins a machine, a clock and the ports; serves until it is told to stop.
 
-    Commands, one a line: `unplug LINE`, `plug LINE`, `push VX VY`, `stop`; the end of the input means
-    `stop`. Each is answered by one JSON line with `event` and `stamp_s`, as are the robot's own events
-    (`watchdog`, `shutdown` with `id`) and those of the fault script.
+    Commands, one a line: `unplug LINE` and `plug LINE` (the cable), `eject LINE` and `insert LINE` (the
+    serial adapter, whose port vanishes and comes back under the same name), `push VX VY`, `stop`; the end
+    of the input means `stop`. Each is answered by one JSON line with `event` and `stamp_s`, as are the
+    robot's own events (`watchdog`, `shutdown` with `id`) and those of the fault script.
 
     Args:
         machine: the robot.
@@ -201,7 +205,9 @@ class Emulator:
         self._machine = machine
         self._commands = commands
         self._report = report
-        self._ports = {line: PseudoTerminal() for line in machine.cables}
+        self._folder = tempfile.TemporaryDirectory(prefix="robotrl-ports-")
+        folder = Path(self._folder.name)
+        self._ports = {line: Adapter(folder / line, machine.baud_bd(line)) for line in machine.cables}
         self._framers = {
             name: PacketFramer(_FRAMINGS[bus.protocol]) for name, bus in machine.robot.bus.items()
         }
@@ -209,8 +215,12 @@ class Emulator:
         self._stopped = False
         self._clock: Clock = WallClock(machine) if clock == "wall" else BusClock(machine)
 
-    def run(self, truth: Path | None) -> None:
+    def run(self, truth: Path | None, meanwhile: Callable[[], None] | None = None) -> None:
         """Announce the ports and serve; at the end write the truth log to `truth`.
+
+        Args:
+            truth: where to; None writes nothing.
+            meanwhile: called between any two turns, to show what the robot does.
 
         Raises:
             SimulationError: the physics diverged.
@@ -219,27 +229,42 @@ class Emulator:
         try:
             while not self._stopped:
                 self._serve_once()
+                if meanwhile is not None:
+                    meanwhile()
         except BrokenPipeError:
             return  # nobody reads the reports any more
         finally:
             for port in self._ports.values():
-                port.close()
+                port.eject()
+            self._folder.cleanup()
             if truth is not None and self._machine.truth is not None:
                 self._machine.truth.save(truth, self._clock.origin_s)
 
     def _serve_once(self) -> None:
-        by_fd = {port.fd: line for line, port in self._ports.items()}
+        by_fd = {t.fd: line for line, port in self._ports.items() if (t := port.terminal) is not None}
         ready, _, _ = select.select([*by_fd, self._commands], [], [], self._clock.wait_s())
         for fd in ready:
-            if fd == self._commands:
-                self._take_commands()
-            else:
-                self._take_bytes(by_fd[fd])
+            if fd != self._commands and (terminal := self._ports[by_fd[fd]].terminal) is not None:
+                self._take_bytes(by_fd[fd], terminal)
+        if self._commands in ready:
+            self._take_commands()
         self._send(self._clock.advance())
+        self._move_adapters()
         self._tell_events()
 
-    def _take_bytes(self, line: str) -> None:
-        data = self._ports[line].read()
+    def _move_adapters(self) -> None:
+        """Let ports vanish and come back with their adapters."""
+        now_s = self._clock.now_s()
+        for line, port in self._ports.items():
+            exists = self._machine.port_exists(line, now_s)
+            if exists and port.terminal is None:
+                port.insert()
+            elif not exists:
+                port.eject()
+
+    def _take_bytes(self, line: str, terminal: PseudoTerminal) -> None:
+        data = terminal.read()
+        self._machine.set_host_baud(line, terminal.baud_bd)
         packets = self._framers[line].feed(data) if line in self._framers else [data]
         for packet in packets:
             self._clock.host_sent(line, packet)
@@ -249,10 +274,13 @@ class Emulator:
         several = len({d.line for d in deliveries}) > 1
         for line, group in itertools.groupby(deliveries, key=lambda d: d.line):
             data = b"".join(d.data for d in group)
-            if several and line == IMU_LINE and isinstance(self._clock, BusClock):
-                self._ports[line].write_through(data)
+            terminal = self._ports[line].terminal
+            if terminal is None:
+                continue
+            if several and line not in self._machine.buses and isinstance(self._clock, BusClock):
+                terminal.write_through(data)
             else:
-                self._ports[line].write(data)
+                terminal.write(data)
 
     def _take_commands(self) -> None:
         data = os.read(self._commands, 4096)
@@ -273,6 +301,12 @@ class Emulator:
                 self._machine.cables[line].unplug()
             case ["plug", line] if line in self._ports:
                 self._machine.cables[line].plug()
+            case ["eject", line] if line in self._ports:
+                self._machine.cables[line].eject()
+                self._move_adapters()
+            case ["insert", line] if line in self._ports:
+                self._machine.cables[line].insert()
+                self._move_adapters()
             case ["push", vx, vy] if _is_number(vx) and _is_number(vy):
                 self._machine.plant.push((float(vx), float(vy)))
             case _:

@@ -18,7 +18,7 @@ STEPS_PER_SAMPLE = round(1 / (RATE_HZ * STEP_S))
 class TruthLog:
     """Collects samples and writes them as one .npz.
 
-    Arrays, T samples: `stamp_s` (T,), `qpos` (T, 7+n), `qvel` (T, 6+n) in the model's order;
+    Arrays, T samples: `stamp_s` (T,), `qpos` (T, nq), `qvel` (T, nv) in the model's order;
     `base_lin_vel_b`, `base_ang_vel_b` (T, 3) in the trunk's frame; `foot_height_m` (T, feet) from
     floor to the foot's lowest point; `foot_touch_n`, `knee_touch_n` (T, feet), `trunk_touch_n`
     (T, 1); and per joint in spec order `joint_torque_nm`, `goal_rad`, `watchdog_tripped`,

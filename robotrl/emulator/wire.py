@@ -1,4 +1,4 @@
-"""The serial lines: pseudo-terminals, time on the wire, cables that come out and noise."""
+"""The serial lines: pseudo-terminals, time on the wire, and bytes cut into packets."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import array
 import contextlib
 import fcntl
 import os
+import struct
 import termios
 import time
 import tty
 
-import numpy as np
-
 from robotrl.drivers.framing import Framing
-from robotrl.emulator.faults import Cut, FaultScript, Noise, in_window
 from robotrl.errors import PortError
 
 BITS_PER_BYTE = 10
@@ -23,71 +21,15 @@ _READ_SIZE = 4096
 _TTY_BUFFER = 4000
 _DELIVERY_LIMIT_S = 0.5
 
+# Linux, <asm-generic/termbits.h>: four flag words, line discipline and control characters, two speeds.
+_TERMIOS2 = struct.Struct("=4I20s2I")
+_TCGETS2, _TCSETS2 = 0x802C542A, 0x402C542B
+_CBAUD, _BOTHER = 0o010017, 0o010000
+
 
 def wire_time_s(byte_count: int, baud_bd: int) -> float:
     """Return how long so many bytes take on the line."""
     return byte_count * BITS_PER_BYTE / baud_bd
-
-
-class Cable:
-    """One line's cable, with the faults of the script on it; time is an argument.
-
-    Args:
-        line: its name: a bus of robot.toml or `imu`.
-        script: the faults; those of other lines are ignored.
-        rng: drawn from only while a noise window is open, so that a quiet line costs no numbers.
-    """
-
-    def __init__(self, line: str, script: FaultScript, rng: np.random.Generator) -> None:
-        self._cuts: tuple[Cut, ...] = tuple(c for c in script.cut if c.line == line)
-        self._noise: tuple[Noise, ...] = tuple(n for n in script.noise if n.line == line)
-        self._rng = rng
-        self._pulled = False
-
-    def unplug(self) -> None:
-        """Pull the cable until `plug`."""
-        self._pulled = True
-
-    def plug(self) -> None:
-        """Put the cable back in; a scripted cut still holds."""
-        self._pulled = False
-
-    def cut(self, time_s: float) -> bool:
-        """Return whether the script has the cable out."""
-        return in_window(self._cuts, time_s)
-
-    def connected(self, time_s: float) -> bool:
-        """Return whether bytes can pass."""
-        return not (self._pulled or self.cut(time_s))
-
-    def carry(self, packet: bytes, time_s: float) -> bytes:
-        """Return what arrives at the other end of a packet: itself, something damaged, or nothing."""
-        if not self.connected(time_s):
-            return b""
-        for noise in self._noise:
-            if noise.from_s <= time_s < noise.until_s:
-                packet = self._disturb(packet, noise)
-        return packet
-
-    def _disturb(self, packet: bytes, noise: Noise) -> bytes:
-        luck = self._rng.random(2)
-        if luck[0] < noise.drop:
-            return b""
-        if luck[1] < noise.damage and packet:
-            return _damaged(packet, self._rng)
-        return packet
-
-
-def _damaged(packet: bytes, rng: np.random.Generator) -> bytes:
-    """Flip a bit, lose a byte or gain one, each as likely, anywhere."""
-    at = int(rng.integers(len(packet)))
-    kind = int(rng.integers(3))
-    if kind == 0:
-        flipped = packet[at] ^ (1 << int(rng.integers(8)))
-        return packet[:at] + bytes([flipped]) + packet[at + 1 :]
-    if kind == 1:
-        return packet[:at] + packet[at + 1 :]
-    return packet[:at] + bytes([int(rng.integers(256))]) + packet[at:]
 
 
 class PseudoTerminal:
@@ -95,11 +37,14 @@ class PseudoTerminal:
 
     Its own slave end stays open, so that a host may close and reopen the port at will.
 
+    Args:
+        baud_bd: its speed until a host sets another one.
+
     Raises:
         PortError: the system has no pseudo-terminal left.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, baud_bd: int) -> None:
         try:
             self.fd, self._slave = os.openpty()
         except OSError as error:
@@ -107,6 +52,19 @@ class PseudoTerminal:
         tty.setraw(self._slave)
         os.set_blocking(self.fd, False)
         self.path = os.ttyname(self._slave)
+        self._set_baud(baud_bd)
+
+    @property
+    def baud_bd(self) -> int:
+        """Speed that the host has set."""
+        return int(_TERMIOS2.unpack(fcntl.ioctl(self._slave, _TCGETS2, bytes(_TERMIOS2.size)))[-1])
+
+    def _set_baud(self, baud_bd: int) -> None:
+        """Set any speed, also one without a constant of its own, as pyserial does on Linux."""
+        settings = list(_TERMIOS2.unpack(fcntl.ioctl(self._slave, _TCGETS2, bytes(_TERMIOS2.size))))
+        settings[2] = settings[2] & ~_CBAUD | _BOTHER
+        settings[-2:] = [baud_bd, baud_bd]
+        fcntl.ioctl(self._slave, _TCSETS2, _TERMIOS2.pack(*settings))
 
     def read(self) -> bytes:
         """Return the bytes that the host has written since the last call."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robotrl.errors import VerificationError
 from robotrl.learn.networks import Actor
-from robotrl.spec.channels import CHANNELS, JOINTS
+from robotrl.spec.channels import CHANNELS, GOAL
 from robotrl.tasks.task import MemorySpec, PolicyInterface
 
 ACTOR_MEMORY = "actor_memory"
@@ -48,13 +48,19 @@ class PolicyGraph(nn.Module):
         memory: the task's, then that of a recurrent network.
     """
 
-    def __init__(self, interface: PolicyInterface, actor: Actor, joint_count: int) -> None:
+    def __init__(self, interface: PolicyInterface, actor: Actor, sizes: Mapping[str, int]) -> None:
+        """Build the module.
+
+        Args:
+            interface: the task's channels, memory and functions.
+            actor: the trained network, normaliser included.
+            sizes: of the robot, as `RobotSpec.sizes`.
+        """
         super().__init__()
         self.interface = interface
         self.actor = copy.deepcopy(actor).to("cpu").eval().requires_grad_(requires_grad=False)
         self.input_shapes: dict[str, tuple[int, ...]] = {
-            name: tuple(joint_count if part == JOINTS else int(part) for part in CHANNELS[name].shape)
-            for name in interface.channels
+            name: CHANNELS[name].shape_on({**sizes, GOAL: interface.goal_size}) for name in interface.channels
         }
         own = (MemorySpec(ACTOR_MEMORY, (0.0,) * actor.memory_size),) if actor.memory_size else ()
         self.memory = interface.memory + own

@@ -68,7 +68,7 @@ def export_policy(
     missing = unsourced(interface.channels, robot)
     if missing:
         raise PolicyError("; ".join(missing), file=file)
-    graph = PolicyGraph(interface, actor, len(robot.joint))
+    graph = PolicyGraph(interface, actor, robot.sizes)
     run = trace(graph, recorded, TRACE_TICKS)
     contract = _contract(graph, float(actor.norm.count), robot, run, provenance, command_range)
     data = seal(model_bytes(graph), contract.to_json())

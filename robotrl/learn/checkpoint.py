@@ -104,6 +104,26 @@ def save_checkpoint(
             shutil.rmtree(older)
 
 
+def keep_only(run: Path, part: str) -> None:
+    """Leave of a run's checkpoints the newest, and of that the tensors whose names start with `part` and a dot.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    checkpoint = newest_checkpoint(run)
+    for rank in range(int(checkpoint.owner["processes"])):
+        file = _file(checkpoint.folder, rank)
+        kept = {f"{part}.{name}": value for name, value in checkpoint.tensors(rank, part).items()}
+        facts = _facts(file)
+        temporary = file.with_suffix(".tmp")
+        save_file(kept, temporary, metadata={name: json.dumps(value) for name, value in facts.items()})
+        _flush(temporary)
+        temporary.replace(file)
+    for older in _folders(run):
+        if older != checkpoint.folder:
+            shutil.rmtree(older)
+
+
 def newest_checkpoint(run: Path) -> Checkpoint:
     """Find the newest whole checkpoint of a run.
 

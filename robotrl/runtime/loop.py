@@ -19,7 +19,7 @@ from robotrl.runtime.realtime import StopSignals, quiet_collector
 from robotrl.runtime.tally import Happening, LoopReport, Tally, Tick
 from robotrl.safety import GateMemory, guard, rearm
 from robotrl.spec.gate import GateLimits, Level, Verdict
-from robotrl.spec.robot import RobotSpec
+from robotrl.spec.robot import ESTIMATOR_LINE, IMU_LINE, RobotSpec
 from robotrl.spec.state import CommandKind, Floats, JointCommand, RobotState
 
 SENSING_TIMEOUT_S = 2.0
@@ -62,6 +62,7 @@ class Loop:
         self._period_s = 1.0 / robot.control.rate_hz
         self._limits = GateLimits.of(robot)
         self._memory = GateMemory.fresh(len(robot.joint))
+        self._sensor_lines = [line for line in robot.lines if line not in robot.bus]
         self._modes = ModeMachine(robot)
         self._tally = Tally()
         self._verdict = Verdict()
@@ -91,7 +92,7 @@ class Loop:
         return self._tally.report(self._modes.mode)
 
     def _await_sensing(self, pacer: Pacer) -> None:
-        """Read until every joint and the IMU have answered: before that there is nothing to judge."""
+        """Read until every joint and every sensor have answered: before that there is nothing to judge."""
         give_up_s = self._clock.now_s() + SENSING_TIMEOUT_S
         while silent := self._silent(self._body.read(self._clock.now_s())):
             if self._clock.now_s() >= give_up_s:
@@ -101,7 +102,11 @@ class Loop:
     def _silent(self, state: RobotState) -> list[str]:
         ages = zip(self._limits.joint_names, state.joint_age_s, strict=True)
         joints = [f"joint {name}" for name, age_s in ages if math.isinf(age_s)]
-        return joints + ["the IMU"] * math.isinf(state.imu_age_s)
+        silent = {
+            IMU_LINE: ["the IMU"] * math.isinf(state.imu_age_s),
+            ESTIMATOR_LINE: ["the estimator"] * math.isinf(state.estimate_age_s),
+        }
+        return sum((silent[line] for line in self._sensor_lines), joints)
 
     def _serve(self, pacer: Pacer, signals: StopSignals, duration_s: float) -> None:
         wake = pacer.wait()
@@ -131,9 +136,9 @@ class Loop:
         marks.append(perf_counter())
         rearmed, policy_reset = self._sense(events, state, now_s)
         marks.append(perf_counter())
-        mode, policy_rad, velocity = self._modes.mode, None, self._operator.velocity_command
+        mode, policy_rad, commands = self._modes.mode, None, self._operator.commands
         if mode is Mode.POLICY:
-            policy_rad = self._policy.step(channels_of(state, velocity))
+            policy_rad = self._policy.step(channels_of(state, commands))
         marks.append(perf_counter())
         request = self._modes.request(now_s, self._memory.command.joint_target_rad, policy_rad)
         command, self._memory, verdict = guard(self._limits, self._memory, state, request, now_s)
@@ -143,7 +148,7 @@ class Loop:
         marks.append(perf_counter())
         phases_s = tuple(end - start for start, end in pairwise(marks))
         answer = (request, command, verdict)
-        tick = Tick(self._index, now_s, state, mode, velocity, rearmed, policy_reset, *answer, wake, phases_s)
+        tick = Tick(self._index, now_s, state, mode, commands, rearmed, policy_reset, *answer, wake, phases_s)
         if self._recorder is not None:
             self._recorder.tick(tick)
         self._tally.add(tick, perf_counter() - marks[-1])

@@ -1,8 +1,8 @@
-"""Where commands come from: a script of timed steps, every velocity inside the policy's trained range."""
+"""Where commands come from: a script of timed steps, every value inside the policy's trained range."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
@@ -15,15 +15,20 @@ from robotrl.runtime.modes import Event
 from robotrl.spec.records import Between, load_toml, read_record
 from robotrl.spec.state import Floats, frozen
 
+VELOCITY, GOAL = "velocity_command", "goal"
+"""Channels that a step can set."""
 VELOCITY_SIZE = 3
+
+Ranges = Mapping[str, tuple[ArrayLike, ArrayLike]]
+"""Operator channel of the policy -> lowest and highest values that it was trained on."""
 
 
 class Operator(Protocol):
     """Whoever commands the robot."""
 
     @property
-    def velocity_command(self) -> Floats:
-        """(3,) forward m/s, left m/s, yaw rate rad/s."""
+    def commands(self) -> Mapping[str, Floats]:
+        """What is asked of the policy now: values of each operator channel that it reads."""
         ...
 
     def poll(self, elapsed_s: float) -> list[Event]:
@@ -41,7 +46,7 @@ class Operator(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """One `[[step]]` of a script: any of re-arm, mode and velocity, done in this order."""
+    """One `[[step]]` of a script: any of re-arm, mode and commands, done in this order."""
 
     at_s: Annotated[float, Between(0.0)]
     """Time since the first tick."""
@@ -50,6 +55,14 @@ class Step:
     mode: Literal["keep", "stand", "policy", "limp"] = "keep"
     velocity: tuple[float, ...] = ()
     """Forward m/s, left m/s, yaw rate rad/s; empty keeps the last one."""
+    goal: tuple[float, ...] = ()
+    """As the policy's task defines it; empty keeps the last one."""
+
+    @property
+    def asked(self) -> dict[str, tuple[float, ...]]:
+        """What it sets, by channel."""
+        every = {VELOCITY: self.velocity, GOAL: self.goal}
+        return {name: values for name, values in every.items() if values}
 
 
 @dataclass(frozen=True)
@@ -61,22 +74,34 @@ class Script:
     """Steps done when their time has come.
 
     Attributes:
-        velocity_command: (3,) the current command, zero at first.
-        clipped: the steps whose velocity lay outside the range.
+        commands: what is asked for now; at first no velocity, and of a goal, which has no such value, NaN.
+        clipped: a sentence for each command that lay outside its range.
     """
 
-    def __init__(self, steps: Iterable[Step], low: ArrayLike, high: ArrayLike) -> None:
+    def __init__(self, steps: Iterable[Step], ranges: Ranges) -> None:
         """Keep the steps.
 
         Args:
             steps: in order of time.
-            low: (3,) lower ends of the policy's trained commands.
-            high: (3,) upper ends.
+            ranges: what the policy reads.
+
+        Raises:
+            ConfigError: a step sets what the policy does not read, or with another number of values, or
+                starts a policy that has no goal yet.
         """
-        self._low, self._high = frozen(low), frozen(high)
         self._left = list(steps)
-        self.clipped = [s for s in self._left if s.velocity and not np.array_equal(self._clip(s), s.velocity)]
-        self.velocity_command = frozen(np.zeros(VELOCITY_SIZE))
+        self._ranges = {name: (frozen(low), frozen(high)) for name, (low, high) in ranges.items()}
+        self.commands: dict[str, Floats] = {
+            name: frozen(np.full_like(low, np.nan if name == GOAL else 0.0))
+            for name, (low, _) in self._ranges.items()
+        }
+        _check_steps(self._left, self._ranges)
+        self.clipped = [
+            f"{name} {list(values)} at {step.at_s} s is cut to the trained range"
+            for step in self._left
+            for name, values in step.asked.items()
+            if not np.array_equal(self._clip(name, values), values)
+        ]
         self._mode = ""
 
     def poll(self, elapsed_s: float) -> list[Event]:
@@ -88,16 +113,42 @@ class Script:
             if step.mode != "keep":
                 events.append(Event(step.mode))
                 self._mode = step.mode
-            if step.velocity:
-                self.velocity_command = self._clip(step)
+            asked = {name: self._clip(name, values) for name, values in step.asked.items()}
+            self.commands = self.commands | asked  # a new one: the last tick's may still be looked at
         return events
 
     def finished(self) -> bool:
         """Return whether every step is done and the last mode was limp."""
         return not self._left and self._mode == "limp"
 
-    def _clip(self, step: Step) -> Floats:
-        return frozen(np.clip(step.velocity, self._low, self._high))
+    def _clip(self, name: str, values: tuple[float, ...]) -> Floats:
+        return frozen(np.clip(values, *self._ranges[name]))
+
+
+def _check_steps(steps: list[Step], ranges: Mapping[str, tuple[Floats, Floats]]) -> None:
+    has_goal = GOAL not in ranges
+    for i, step in enumerate(steps):
+        for name, values in step.asked.items():
+            key = f"step[{i}].{'goal' if name == GOAL else 'velocity'}"
+            if name not in ranges:
+                raise ConfigError(
+                    "is not what the policy reads", key=key, value=list(values), allowed=ranges or "nothing"
+                )
+            if len(values) != len(ranges[name][0]):
+                raise ConfigError(
+                    "has the wrong length",
+                    key=key,
+                    value=list(values),
+                    allowed=f"{len(ranges[name][0])} values",
+                )
+        has_goal |= GOAL in step.asked
+        if step.mode == "policy" and not has_goal:
+            raise ConfigError(
+                "needs a goal first",
+                key=f"step[{i}].mode",
+                value=step.mode,
+                allowed="a goal in this step or before",
+            )
 
 
 def load_steps(file: Path) -> tuple[Step, ...]:
@@ -129,11 +180,14 @@ def load_steps(file: Path) -> tuple[Step, ...]:
     return steps
 
 
-def constant_steps(velocity: tuple[float, ...], stand_s: float) -> tuple[Step, ...]:
-    """Return the steps of a run at one velocity: stand up, settle for half a second, walk.
+def constant_steps(
+    stand_s: float, velocity: tuple[float, ...] = (), goal: tuple[float, ...] = ()
+) -> tuple[Step, ...]:
+    """Return the steps of a run with one command: stand up, settle for half a second, obey it.
 
     Args:
-        velocity: forward m/s, left m/s, yaw rate rad/s.
         stand_s: time that standing up takes.
+        velocity: forward m/s, left m/s, yaw rate rad/s; empty for policies that read none.
+        goal: empty for policies that read none.
     """
-    return (Step(0.0, mode="stand"), Step(stand_s + 0.5, mode="policy", velocity=velocity))
+    return (Step(0.0, mode="stand"), Step(stand_s + 0.5, mode="policy", velocity=velocity, goal=goal))

@@ -30,20 +30,21 @@ _REFUSALS = (
 )
 
 
-def channels_of(state: RobotState, velocity_command: ArrayLike) -> dict[str, Array32]:
-    """Return every channel that a robot delivers, ready for `Policy.step`.
+def channels_of(state: RobotState, commands: Mapping[str, ArrayLike]) -> dict[str, Array32]:
+    """Return every channel that robot and operator deliver, ready for `Policy.step`.
 
     Args:
         state: what the robot measured.
-        velocity_command: (3,) forward m/s, left m/s, yaw rate rad/s.
+        commands: what the operator asks for, by channel.
     """
+    given = {**state.estimate, **commands}
     return {
         "joint_pos": state.joint_pos_rad.astype(np.float32),
         "joint_vel": state.joint_vel_rad_s.astype(np.float32),
         "imu_quat": state.imu_quat.astype(np.float32),
         "imu_gyro": state.imu_gyro_rad_s.astype(np.float32),
         "imu_accel": state.imu_accel_m_s2.astype(np.float32),
-        "velocity_command": np.asarray(velocity_command, np.float32),
+        **{name: np.asarray(values, np.float32) for name, values in given.items()},
     }
 
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from robotrl.errors import RecordingError
 from robotrl.runtime.tally import Happening, Tick
+from robotrl.spec.channels import OPERATOR_CHANNELS
 
 CONTRACT_NAME, ROBOT_NAME = "contract.json", "robot.toml"
 """Attachments."""
@@ -39,6 +40,7 @@ _KINDS: Mapping[str, dict[str, Any]] = {
     "boolean": {"type": "boolean"},
     "string": {"type": "string"},
     "strings": {"type": "array", "items": {"type": "string"}},
+    "arrays": {"type": "object", "additionalProperties": {"type": "array"}},
 }
 
 TICK_TOPICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -57,6 +59,8 @@ TICK_TOPICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "imu_gyro_rad_s": "numbers",
             "imu_accel_m_s2": "numbers",
             "imu_age_s": "number",
+            "estimate": "arrays",
+            "estimate_age_s": "number",
         },
         "/request": {
             "tick": "integer",
@@ -64,7 +68,7 @@ TICK_TOPICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "mode": "string",
             "rearmed": "boolean",
             "policy_reset": "boolean",
-            "velocity_command": "numbers",
+            **dict.fromkeys(OPERATOR_CHANNELS, "numbers"),
             "kind": "string",
             "joint_target_rad": "numbers",
             "source": "string",
@@ -94,6 +98,9 @@ TICK_TOPICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """Topics with one message per tick, in the order they are written; field -> kind."""
 
+_NEWER: dict[str, Any] = {"goal": [], "estimate": {}, "estimate_age_s": "Infinity"}
+"""Fields that the first recordings lack, and what they would hold there."""
+
 EVENT_TOPIC = "/event"
 EVENT_FIELDS: Mapping[str, str] = MappingProxyType({"stamp_s": "number", "name": "string", "text": "string"})
 
@@ -115,7 +122,7 @@ def messages_of(tick: Tick) -> list[tuple[str, dict[str, Any]]]:
         "mode": tick.mode.name,
         "rearmed": tick.rearmed,
         "policy_reset": tick.policy_reset,
-        "velocity_command": tick.velocity_command.tolist(),
+        **{name: tick.commands[name].tolist() if name in tick.commands else [] for name in OPERATOR_CHANNELS},
         "kind": request.kind.name,
         "joint_target_rad": request.joint_target_rad.tolist(),
         "source": request.source,
@@ -134,6 +141,8 @@ def messages_of(tick: Tick) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
@@ -150,6 +159,8 @@ def _spelled(value: Any) -> Any:  # noqa: ANN401
     """Numbers that JSON lacks, as words."""
     if isinstance(value, list):
         return [_spelled(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _spelled(part) for name, part in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -238,7 +249,8 @@ def _records(stream: _Remaining) -> Iterator[Attachment | Footer | tuple[str, by
 
 
 def _columns(fields: Mapping[str, str], rows: list[dict[str, Any]]) -> Columns:
-    return {name: _column(kind, [row[name] for row in rows]) for name, kind in fields.items()}
+    whole = [_NEWER | row for row in rows]
+    return {name: _column(kind, [row[name] for row in whole]) for name, kind in fields.items()}
 
 
 def _column(kind: str, values: list[Any]) -> NDArray[Any]:
@@ -249,5 +261,12 @@ def _column(kind: str, values: list[Any]) -> NDArray[Any]:
     if kind in ("integer", "integers", "boolean"):
         return np.array(values, dtype=np.bool_ if kind == "boolean" else np.int64)
     column = np.empty(len(values), dtype=object)
-    column[:] = [tuple(v) if kind == "strings" else v for v in values]
+    column[:] = [_CELLS[kind](v) for v in values]
     return column
+
+
+def _arrays(cell: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.array(parts, dtype=np.float64) for name, parts in dict(cell).items()}
+
+
+_CELLS: Mapping[str, Callable[[Any], Any]] = {"string": str, "strings": tuple, "arrays": _arrays}

@@ -14,6 +14,7 @@ from robotrl.runtime.parts import Policy
 from robotrl.runtime.policy import channels_of
 from robotrl.runtime.recording import TICK_TOPICS, Recording
 from robotrl.safety import GateMemory, guard, rearm
+from robotrl.spec.channels import OPERATOR_CHANNELS
 from robotrl.spec.gate import GateLimits, Level, Request, Verdict
 from robotrl.spec.state import CommandKind, JointCommand, RobotState
 
@@ -78,7 +79,8 @@ def replay(recording: Recording, limits: GateLimits, policy: Policy | None = Non
         if policy is not None and asked["mode"][tick] == Mode.POLICY.name:
             if asked["policy_reset"][tick]:
                 policy.reset()
-            target = policy.step(channels_of(state, asked["velocity_command"][tick]))
+            commands = {name: asked[name][tick] for name in OPERATOR_CHANNELS}
+            target = policy.step(channels_of(state, commands))
             pairs.insert(0, ("policy", request, Request(request.kind, target, request.source)))
         for what, recorded, replayed in pairs:
             if difference := _first(_facts(recorded), _facts(replayed)):
@@ -90,7 +92,7 @@ def state_of(recording: Recording, tick: int) -> RobotState:
     """Return what the robot measured in one tick."""
     columns = recording.topics["/state"]
     values: dict[str, Any] = {name: columns[name][tick] for name in _STATE_FIELDS}
-    for name in ("stamp_s", "imu_age_s"):
+    for name in ("stamp_s", "imu_age_s", "estimate_age_s"):
         values[name] = float(values[name])
     return RobotState(**values)
 

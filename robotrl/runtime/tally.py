@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,8 @@ class Tick:
     now_s: float
     state: RobotState
     mode: Mode
-    velocity_command: Floats
+    commands: Mapping[str, Floats]
+    """What the operator asked of the policy, by channel."""
     rearmed: bool
     """The gate's memory was re-armed with this state before the request."""
     policy_reset: bool

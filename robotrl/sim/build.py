@@ -26,6 +26,8 @@ from robotrl.tasks.task import Task
 from robotrl.tasks.terrain import Terrain, TerrainParams
 from robotrl.tasks.velocity import VelocityParams, VelocityStep, velocity_task
 
+Backend = Literal["native", "warp"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorldsParams:
@@ -37,7 +39,7 @@ class WorldsParams:
     """Each steps its share of the worlds on `threads` threads and averages gradients with the others."""
     threads: Annotated[int, Between(1, 256)] = 1
     """Of the physics in each process; results do not depend on it."""
-    backend: Literal["native", "warp"] = "native"
+    backend: Backend = "native"
     """CPU threads, or MuJoCo Warp."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where worlds and learner live; native is always on the CPU."""

@@ -14,18 +14,20 @@ from robotrl.sim.episodic import EpisodicEnv
 from robotrl.sim.native import NativeWorlds
 from robotrl.sim.quarantine import Quarantine
 from robotrl.sim.saving import State
-from robotrl.sim.worlds import Settling, Worlds
-from robotrl.tasks.goal import GoalFacts, GoalTask, MocapSettling, Site, Trial
+from robotrl.sim.worlds import Worlds
+from robotrl.tasks.goal import GoalFacts, GoalTask, MocapSettling, Site, Trial, goal_row
 
 _UNWELDED = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 """Of a weld's data the anchor, the relative position and the first number of the relative orientation."""
+GOAL_PARTS = ("observation", "achieved_goal", "desired_goal")
+"""What a row of `GoalEnv.observation` is put together from, as Gymnasium's dictionaries call it."""
 MOST_TRIALS = 1000
 """Start states that are drawn for a world, one after the other, before its task counts as unplayable."""
 
 
 @dataclass(frozen=True)
 class GoalLayout:
-    """How a row of `GoalEnv.observation` is put together: observation, achieved goal, desired goal.
+    """How wide the parts of a row of `GoalEnv.observation` are; `GOAL_PARTS` is their order.
 
     Attributes:
         observation: width of the first.
@@ -108,6 +110,7 @@ class GoalEnv(EpisodicEnv):
 
     Attributes:
         task: what is wanted.
+        facts: what its rules know of the model.
         layout: how `observation` (B, obs + 2 g) is put together.
     """
 
@@ -131,12 +134,11 @@ class GoalEnv(EpisodicEnv):
             dtype: of observations and rewards.
 
         Raises:
-            BadInputError: start states are tried out, and the worlds cannot be stepped singly.
             SimulationError: no start state that was drawn passes its trial.
         """
         super().__init__(worlds, dtype, seed, task.substeps, task.episode_steps, quarantine)
         self.task, self.terms, self.action_size = task, (), task.action_size
-        facts = _facts(task, worlds, self.period_s)
+        self.facts = facts = _facts(task, worlds, self.period_s)
         with torch.device(worlds.device):
             self._rules = task.rules(facts)
             self.action_high = torch.ones(task.action_size)
@@ -151,9 +153,6 @@ class GoalEnv(EpisodicEnv):
         self._rules.command(worlds, self.action_low.expand(self.num, -1))
         if self._rules.trial is not None:
             self._rules.trial.passed(worlds)
-            if not isinstance(worlds, Settling):
-                problem = f"{task.name} tries its start states out"
-                raise BadInputError(problem, value=type(worlds).__name__, allowed="native worlds")
         self.observation = self._observe()
         self.layout = GoalLayout(self.observation.shape[1] - 2 * task.goal_size, task.goal_size)
         self._nothing_ended = *self._final(self._everything[:0]), self._reached[:0]
@@ -219,15 +218,14 @@ class GoalEnv(EpisodicEnv):
             worlds.reset(ids, *self._rules.start(len(ids), self._generator))
             if trial is None:
                 return
-            assert isinstance(worlds, Settling)  # as the constructor has seen to
-            ids = ids[~self._tried(trial, worlds, ids)]
+            ids = ids[~self._tried(trial, ids)]
             if not len(ids):
                 return
         raise SimulationError(f"no start state of {self.task.name} passes its trial; tried {MOST_TRIALS}")
 
-    def _tried(self, trial: Trial, worlds: Settling, ids: Tensor) -> Tensor:
+    def _tried(self, trial: Trial, ids: Tensor) -> Tensor:
         """Let the worlds `ids` (k,) settle: which pass (k,)."""
-        idle = self.action_high.new_zeros((self.num, self.action_size))
+        worlds, idle = self.worlds, self.action_high.new_zeros((self.num, self.action_size))
         for _ in range(trial.steps):
             control = self._rules.command(worlds, idle).control[ids]
             worlds.settle(ids, control.expand(self.task.substeps, -1, -1))
@@ -244,7 +242,7 @@ class GoalEnv(EpisodicEnv):
 
     def _observe(self) -> Tensor:
         observation, achieved = self._rules.observe(self.worlds)
-        return torch.cat((observation.to(self._goal), achieved.to(self._goal), self._goal), dim=-1)
+        return goal_row(observation.to(self._goal), achieved.to(self._goal), self._goal)
 
     def _own_state(self) -> State:
         return super()._own_state() | {"goal": self._goal, "reached": self._reached}

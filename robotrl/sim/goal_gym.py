@@ -15,14 +15,13 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robotrl.sim.goal import GoalEnv, GoalLayout, GoalTransition, native_goal_worlds
+from robotrl.sim.goal import GOAL_PARTS, GoalEnv, GoalLayout, GoalTransition, native_goal_worlds
 from robotrl.sim.gym import check_actions, refuse_options, usable_cores
 from robotrl.tasks.goal import GoalTask
 from robotrl.tasks.robotics import goal_task
 
 Array = NDArray[Any]
 Triple = dict[str, Array]
-_KEYS = ("observation", "achieved_goal", "desired_goal")
 
 
 class GoalVectorEnv(VectorEnv[Triple, Array, Array]):
@@ -42,7 +41,7 @@ class GoalVectorEnv(VectorEnv[Triple, Array, Array]):
         self.single_observation_space = Dict(
             {
                 key: Box(-np.inf, np.inf, (width,), np.float64)
-                for key, width in zip(_KEYS, widths, strict=True)
+                for key, width in zip(GOAL_PARTS, widths, strict=True)
             }
         )
         self.single_action_space = Box(-1.0, 1.0, (task.action_size,), np.float32)
@@ -187,7 +186,7 @@ def _masked(success: Array, where: Array) -> dict[str, Array]:
 
 
 def _triple(layout: GoalLayout, rows: Tensor) -> Triple:
-    return {key: _array(part) for key, part in zip(_KEYS, layout.split(rows), strict=True)}
+    return {key: _array(part) for key, part in zip(GOAL_PARTS, layout.split(rows), strict=True)}
 
 
 def _array(tensor: Tensor) -> Array:

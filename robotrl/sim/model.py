@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robotrl.errors import ConfigError
-from robotrl.spec.robot import JointSpec, RobotSpec, ServoType
+from robotrl.spec.robot import JointSpec, RobotSpec
+from robotrl.spec.servos import ServoType
 
 IMU_SENSORS = ("imu_quat", "imu_gyro", "imu_accel")
 """What the IMU of robot.toml measures, by the names of the model's sensors."""
@@ -55,8 +56,8 @@ def position_spec(robot: RobotSpec, timestep_s: float) -> mujoco.MjSpec:
       divisor is the drive per count of position error (1.9 * 700/128 * 651.9 / 885 = 7.65 N m/rad);
     - ``kd = 0``, as register 80 is written (see `ServoType`);
     - ``limit = stall_torque * pwm_limit / pwm_full`` (1.9 * 708/885 = 1.52 N m);
-    - joint damping is the back-EMF, ``stall_torque / no_load_speed`` (1.9 / 7.33 = 0.259 N m s/rad):
-      at full drive the torque falls along a straight line and vanishes at the no-load speed;
+    - joint damping is the model's own and the back-EMF, ``stall_torque / no_load_speed`` (1.9 / 7.33 =
+      0.259 N m s/rad): at full drive the torque falls along a straight line and vanishes at that speed;
     - frictionloss is the gear's friction, armature the rotor's inertia times the gear ratio squared.
 
     Together they are the motor law in `ServoType`. Another voltage scales kp and limit, not the
@@ -79,7 +80,7 @@ def position_spec(robot: RobotSpec, timestep_s: float) -> mujoco.MjSpec:
         actuator.forcerange = [-servo.torque_limit_nm, servo.torque_limit_nm]
         current_a = robot.supply.stall_current_a[joint.servo]
         actuator.userdata = [servo.nominal_voltage_v, servo.stall_torque_nm, current_a]
-        spec.joint(joint.name).damping[0] = servo.back_emf_nm_s_rad
+        spec.joint(joint.name).damping[0] += servo.back_emf_nm_s_rad
     servos = robot.servo.values()
     spec.add_numeric(name=_STANDING_A, data=[robot.supply.standing_a])
     spec.add_numeric(name=_LEAST_V, data=[max(s.voltage_min_v for s in servos)])
@@ -113,6 +114,9 @@ def torque_model(robot: RobotSpec, timestep_s: float) -> mujoco.MjModel:
 def _robot_spec(robot: RobotSpec, timestep_s: float) -> mujoco.MjSpec:
     """The MJCF with step, joint ranges, armature and friction from robot.toml."""
     spec = mujoco.MjSpec.from_file(str(robot.model_file))
+    if robot.has_foreign_model:
+        for actuator in list(spec.actuators):
+            spec.delete(actuator)
     _check_names(spec, robot)
     spec.option.timestep = timestep_s
     for joint in robot.joint:
@@ -125,27 +129,36 @@ def _robot_spec(robot: RobotSpec, timestep_s: float) -> mujoco.MjSpec:
 
 
 def _check_names(spec: mujoco.MjSpec, robot: RobotSpec) -> None:
-    """Refuse a model and a robot.toml that do not name the same joints, actuators and IMU sensors."""
+    """Refuse a model and a robot.toml that do not name the same joints, actuators, points and IMU sensors."""
     file, toml = robot.model_file, robot.file
     for actuator in spec.actuators:
         raise ConfigError(
             "the model has an actuator", file=file, key="actuator", value=actuator.name,
             allowed=f"none; they come from {toml}",
         )  # fmt: skip
+    passive, points = (robot.estimator.joints, robot.estimator.points) if robot.estimator else ((), ())
     joints = [j.name for j in spec.joints if j.type != mujoco.mjtJoint.mjJNT_FREE]
-    for i, name in enumerate(robot.joint_names):
+    names = (*robot.joint_names, *passive)
+    keys = [f"joint[{i}].name" for i in range(len(robot.joint))]
+    keys += [f"estimator.joints[{i}]" for i in range(len(passive))]
+    for key, name in zip(keys, names, strict=True):
         if name not in joints:
-            key = f"joint[{i}].name"
             raise ConfigError(f"is no joint of {file}", file=toml, key=key, value=name, allowed=joints)
     for name in joints:
-        if name not in robot.joint_names:
-            names = robot.joint_names
+        if name not in names:
             raise ConfigError(f"is no joint of {toml}", file=file, key="joint", value=name, allowed=names)
-    if tuple(joints) != robot.joint_names:
-        raise ConfigError("are in another order than the model's", file=toml, key="joint",
-            value=list(robot.joint_names), allowed=joints)  # fmt: skip
+    for key, some in (("joint", robot.joint_names), ("estimator.joints", passive)):
+        wanted = [name for name in joints if name in some]
+        if wanted != list(some):
+            raise ConfigError("are in another order than the model's", file=toml, key=key,
+                value=list(some), allowed=wanted)  # fmt: skip
+    sites = [site.name for site in spec.sites]
+    for i, name in enumerate(points):
+        if name not in sites:
+            raise ConfigError(f"is no site of {file}", file=toml, key=f"estimator.points[{i}]",
+                value=name, allowed=sites)  # fmt: skip
     sensors = [s.name for s in spec.sensors if s.name.startswith("imu_")]
-    if sorted(sensors) != sorted(IMU_SENSORS):
+    if robot.imu and sorted(sensors) != sorted(IMU_SENSORS):
         raise ConfigError(f"are not what the [imu] of {toml} measures", file=file, key="sensor",
             value=sensors, allowed=IMU_SENSORS)  # fmt: skip
 

@@ -129,7 +129,7 @@ class NativeWorlds:
     def settle(self, ids: Tensor, targets: Tensor) -> None:
         """Advance the worlds `ids` (k,) alone, a substep for each row of `targets` (substeps, k, nu).
 
-        See `robotrl.sim.worlds.Settling`.
+        See `robotrl.sim.worlds.Worlds`.
         """
         rows: np.ndarray | None = np.sort(ids[~self._broken[ids]].numpy())
         for goals, count in held(targets):

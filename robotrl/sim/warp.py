@@ -52,6 +52,9 @@ _FOLDED = ("dof_damping", "dof_dampingpoly", "tendon_damping", "tendon_dampingpo
 _AFTER_SOLVER = ("cacc", "cfrc_int", "cfrc_ext")
 """Derived by `rne_postconstraint`, which a step leaves out where no sensor needs it."""
 
+_STATE = ("time", "qpos", "qvel", "act", "qacc_warmstart", "ctrl", "mocap_pos", "mocap_quat")
+"""What decides how a world goes on, besides its model."""
+
 _OVERFLOWS = {
     f"overflow_{kind.name.lower()}": int(kind)
     for kind in mjw.OverflowType
@@ -115,13 +118,14 @@ class WarpWorlds:
             wp.synchronize_device()
         self._columns = SensorColumns(self.model, self.device)
         self._graphs: dict[Hashable, wp.Graph | None] = {}
-        self._goals: dict[int, tuple[wp.array, Tensor]] = {}
+        self._goals: dict[tuple[int, int], tuple[wp.array, Tensor]] = {}
         self._fields: dict[str, Tensor] = {}
         self._field_words: dict[str, tuple[wp.array, wp.array]] = {}
         self._data_words: dict[str, tuple[wp.array, wp.array]] = {}
         self._views: dict[str, Tensor] = {}
         self._snapshots: dict[str, Tensor] = {}
-        self._begun: list[Tensor] = []
+        self._current: list[Tensor] = []
+        """Worlds whose derived values are those of their present state, in parts that `few` can hold."""
         for name in ("qpos", "qvel", "sensordata", "actuator_force"):
             self._make_readable(name)
         self.reset(torch.arange(num, device=self.device), self.qpos, self.qvel)
@@ -165,23 +169,44 @@ class WarpWorlds:
         """
         if name not in self._views:
             self._make_readable(name)
-            for ids in self._begun:
-                self._begin(ids, self._views["qpos"][ids], self._views["qvel"][ids])
+            for ids in self._current:
+                self._choose(ids)
+                self._run("derive chosen", lambda: self._settle_chosen(None))
         return self._snapshot(name)
 
     def step(self, targets: Tensor) -> None:
         """Advance one substep for each row of `targets` (substeps, B, nu)."""
-        goals, view = self._goal_buffer(len(targets))
+        goals, view = self._goal_buffer(len(targets), self.num)
         view.copy_(targets)
-        self._run(len(targets), lambda: self._substeps(goals))
+        self._run(("step", len(targets)), lambda: self._substeps(self._all, goals))
         self._snapshots.clear()
-        self._begun.clear()
+        self._current.clear()
+
+    def settle(self, ids: Tensor, targets: Tensor) -> None:
+        """Advance the worlds `ids` (k,) alone, a substep for each row of `targets` (substeps, k, nu).
+
+        See `robotrl.sim.worlds.Worlds`. All of them are quicker stepped where they are than in `few`.
+        """
+        substeps, parts = len(targets), list(self._parts(ids))
+        if len(ids) == self.num:
+            every = torch.empty_like(targets)
+            every[:, ids] = targets
+            self.step(every)
+            self._run("forward", lambda: mjw.forward(self._all.model, self._all.data))
+        else:
+            goals, view = self._goal_buffer(substeps, self._few.num)
+            for part in parts:
+                self._choose(ids[part])
+                view[:, : len(ids[part])] = targets[:, part]
+                self._run(("settle", substeps), lambda: self._settle_chosen(goals))
+        self._snapshots.clear()
+        self._current += [ids[part] for part in parts]
 
     def reset(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Put the worlds `ids` (k,) into a state at rest of all memory, and update what is derived."""
         for part in self._parts(ids):
             self._begin(ids[part], qpos[part], qvel[part])
-            self._begun.append(ids[part])
+            self._current.append(ids[part])
 
     def set_velocity(self, ids: Tensor, qvel: Tensor) -> None:
         """Overwrite the velocities (k, nv) of the worlds `ids`."""
@@ -249,11 +274,11 @@ class WarpWorlds:
         counts = {name: float(sum(bool(world & bit) for world in seen)) for name, bit in _OVERFLOWS.items()}
         return {name: count for name, count in counts.items() if count}
 
-    def _substeps(self, goals: wp.array) -> None:
+    def _substeps(self, batch: _Batch, goals: wp.array) -> None:
         for row in range(goals.shape[0]):
             if self.model.nu:  # Warp has no empty slices
-                wp.copy(self._all.data.ctrl, goals[row])
-            mjw.step(self._all.model, self._all.data)
+                wp.copy(batch.data.ctrl, goals[row])
+            mjw.step(batch.model, batch.data)
 
     def _derive(self) -> None:
         mjw.fwd_position(self._all.model, self._all.data)
@@ -273,6 +298,17 @@ class WarpWorlds:
         mjw.forward(few.model, few.data)
         for target, source in self._data_words.values():
             wp.launch(_scatter, source.shape, [self._ids_array, source], [target])
+
+    def _settle_chosen(self, goals: wp.array | None) -> None:
+        """Take the chosen worlds' substeps in `few`, if any, and derive their values there."""
+        self._gather_fields()
+        for every, few in self._state_words:
+            wp.launch(_gather, few.shape, [self._ids_array, every], [few])
+        if goals is not None:
+            self._substeps(self._few, goals)
+        mjw.forward(self._few.model, self._few.data)
+        for every, few in (*self._state_words, *self._data_words.values()):
+            wp.launch(_scatter, few.shape, [self._ids_array, few], [every])
 
     def _work_out_constants(self) -> None:
         self._gather_fields()
@@ -327,23 +363,25 @@ class WarpWorlds:
         self._seen_array, self._seen = _shared((self.num,), wp.int32)
         self._mask_array, self._everyone = wp.zeros(self.num, dtype=bool), wp.ones(few, dtype=bool)
         self._overflow = wp.to_torch(self._all.data.overflow)
+        pairs = [(getattr(self._all.data, name), getattr(self._few.data, name)) for name in _STATE]
+        self._state_words = [(_words(every), _words(few)) for every, few in pairs if every.size]
         self._mocap = [wp.to_torch(a) for a in (self._all.data.mocap_pos, self._all.data.mocap_quat)]
 
-    def _goal_buffer(self, substeps: int) -> tuple[wp.array, Tensor]:
-        if substeps not in self._goals:
+    def _goal_buffer(self, substeps: int, worlds: int) -> tuple[wp.array, Tensor]:
+        key = substeps, worlds
+        if key not in self._goals:
             with wp.ScopedDevice(self._warp_device):
-                self._goals[substeps] = _shared((substeps, self.num, self.model.nu), wp.float32)
+                self._goals[key] = _shared((*key, self.model.nu), wp.float32)
                 wp.synchronize_device()
-        return self._goals[substeps]
+        return self._goals[key]
 
     def _make_readable(self, name: str) -> None:
         every, few = getattr(self._all.data, name, None), getattr(self._few.data, name, None)
         shape = np.shape(getattr(mujoco.MjData(self.model), name, 0.0))
         if not shape or not isinstance(every, wp.array) or every.shape[:2] != (self.num, shape[0]):
             raise SimulationError(f"mujoco_warp has no MjData field {name!r} in MuJoCo's own layout")
-        self._graphs.pop("begin", None)
+        self._graphs.clear()
         if name in _AFTER_SOLVER:
-            self._graphs.clear()
             self._all.model.opt.run_rne_postconstraint = self._few.model.opt.run_rne_postconstraint = True
             self._run(name, lambda: mjw.rne_postconstraint(self._all.model, self._all.data))
         self._views[name] = wp.to_torch(every).view(self.num, *shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import mujoco
 import torch
@@ -26,6 +26,12 @@ class Worlds(WorldView, Protocol):
 
     def step(self, targets: Tensor) -> None:
         """Advance one substep for each row of `targets` (substeps, B, nu)."""
+
+    def settle(self, ids: Tensor, targets: Tensor) -> None:
+        """Advance the worlds `ids` (k,) alone, a substep for each row of `targets` (substeps, k, nu).
+
+        Then update what is derived, as `reset` does. The other worlds stay as they are.
+        """
 
     def reset(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Put the worlds `ids` (k,) into a state at rest of all memory, and update what is derived."""
@@ -67,14 +73,3 @@ class Worlds(WorldView, Protocol):
 
     def take_metrics(self) -> dict[str, float]:
         """What the backend counted since the last call (contact overflows, for one); then forget."""
-
-
-@runtime_checkable
-class Settling(Worlds, Protocol):
-    """Worlds of which some can be stepped while the others stand still."""
-
-    def settle(self, ids: Tensor, targets: Tensor) -> None:
-        """Advance the worlds `ids` (k,) alone, a substep for each row of `targets` (substeps, k, nu).
-
-        Then update what is derived, as `reset` does. Broken ones stay as they are.
-        """

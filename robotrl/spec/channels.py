@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-JOINTS = "n"
-"""In a channel's shape: the robot's number of joints, in spec order."""
+JOINTS, PASSIVE, POINTS, GOAL = "n", "p", "s", "k"
+"""In a channel's shape: the robot's number of joints with servos in spec order, of joints without, and of
+points, the latter two as its estimator is told in robot.toml; and the size of the policy's goals."""
 
 
 class Source(Enum):
@@ -26,7 +27,7 @@ class Channel:
 
     Attributes:
         name: the input's name in the policy graph.
-        shape: sizes; `"n"` stands for the robot's number of joints.
+        shape: sizes; the letters above stand for numbers of the robot's or the policy's.
         unit: SI unit, or `1`.
         frame: what the numbers are expressed in.
         source: which part of a real robot delivers it.
@@ -38,12 +39,9 @@ class Channel:
     frame: str
     source: Source
 
-    def size(self, joint_count: int) -> int:
-        """Return the number of values for a robot with `joint_count` joints."""
-        total = 1
-        for part in self.shape:
-            total *= joint_count if part == JOINTS else int(part)
-        return total
+    def shape_on(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the shape where the letters stand for `sizes`."""
+        return tuple(sizes[part] if isinstance(part, str) else part for part in self.shape)
 
 
 CHANNELS: Mapping[str, Channel] = MappingProxyType(
@@ -56,7 +54,14 @@ CHANNELS: Mapping[str, Channel] = MappingProxyType(
             Channel("imu_gyro", (3,), "rad/s", "body", Source.IMU),
             Channel("imu_accel", (3,), "m/s^2", "body", Source.IMU),
             Channel("velocity_command", (3,), "m/s, m/s, rad/s", "body, yaw about world up", Source.OPERATOR),
+            Channel("goal", (GOAL,), "of the task", "of the task", Source.OPERATOR),
             Channel("base_lin_vel", (3,), "m/s", "body", Source.ESTIMATOR),
+            Channel("passive_joint_pos", (PASSIVE,), "rad", "joint", Source.ESTIMATOR),
+            Channel("passive_joint_vel", (PASSIVE,), "rad/s", "joint", Source.ESTIMATOR),
+            Channel("point_pos", (POINTS, 3), "m", "world", Source.ESTIMATOR),
         )
     }
 )
+
+OPERATOR_CHANNELS = tuple(c.name for c in CHANNELS.values() if c.source is Source.OPERATOR)
+"""What an operator may be asked for."""

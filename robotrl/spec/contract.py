@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from robotrl.errors import ConfigError, PolicyError
-from robotrl.spec.channels import CHANNELS, JOINTS, Channel, Source
+from robotrl.spec.channels import CHANNELS, GOAL, OPERATOR_CHANNELS, Channel, Source
 from robotrl.spec.records import Between, read_record
-from robotrl.spec.robot import RobotSpec, ServoType
+from robotrl.spec.robot import RobotSpec
 from robotrl.spec.seal import unseal
+from robotrl.spec.servos import ServoType
 
 SCHEMA = 1
 """Version of the contract that this reader understands."""
@@ -117,6 +118,7 @@ class PolicyContract:
     action_scale_rad: float
     """Joint angle that one unit of the network's action stands for."""
     command_low: Values
+    """Lowest value of what an operator could ask for in training: its channels, one after the other."""
     command_high: Values
     normaliser_count: float
     """Observations that the normaliser inside the graph has seen."""
@@ -127,6 +129,17 @@ class PolicyContract:
     def joint_names(self) -> tuple[str, ...]:
         """Names in target order."""
         return tuple(j.name for j in self.joints)
+
+    @property
+    def operator_ranges(self) -> dict[str, tuple[Values, Values]]:
+        """Lowest and highest values, flattened, of every channel that an operator sets."""
+        ranges, start = {}, 0
+        for channel in self.channels:
+            if channel.name in OPERATOR_CHANNELS:
+                part = slice(start, start + channel.size)
+                ranges[channel.name] = self.command_low[part], self.command_high[part]
+                start = part.stop
+        return ranges
 
     @property
     def input_sizes(self) -> dict[str, tuple[int, ...]]:
@@ -202,9 +215,15 @@ def unsourced(channels: Iterable[str], robot: RobotSpec) -> list[str]:
     for name in channels:
         if name not in CHANNELS:
             lines.append(f"channel {name} is unknown; known are {', '.join(sorted(CHANNELS))}")
-        elif CHANNELS[name].source not in robot.sources:
+        elif not _delivers(robot, CHANNELS[name]):
             lines.append(f"channel {name} has no source on {robot.name}; sources are {sources}")
     return lines
+
+
+def _delivers(robot: RobotSpec, channel: Channel) -> bool:
+    if channel.source is Source.ESTIMATOR:
+        return robot.estimator is not None and channel.name in robot.estimator.channels
+    return channel.source in robot.sources
 
 
 def incompatibilities(contract: PolicyContract, robot: RobotSpec) -> list[str]:
@@ -214,8 +233,8 @@ def incompatibilities(contract: PolicyContract, robot: RobotSpec) -> list[str]:
     """
     lines = [*_robot_differences(contract, robot), *unsourced((c.name for c in contract.channels), robot)]
     for channel in contract.channels:
-        if channel.name in CHANNELS:
-            lines += _channel_differences(channel, CHANNELS[channel.name], len(robot.joint))
+        if channel.name in CHANNELS and _delivers(robot, CHANNELS[channel.name]):
+            lines += _channel_differences(channel, CHANNELS[channel.name], robot)
     if contract.joint_names == robot.joint_names:
         lines += [*_joint_differences(contract, robot), *_servo_differences(contract, robot)]
     if not lines and contract.policy_hash != robot.policy_hash:
@@ -238,9 +257,9 @@ def _robot_differences(contract: PolicyContract, robot: RobotSpec) -> Iterator[s
         yield _differs("joint order" if same else "the list of joints", trained, actual, robot)
 
 
-def _channel_differences(trained: ContractChannel, known: Channel, joint_count: int) -> Iterator[str]:
+def _channel_differences(trained: ContractChannel, known: Channel, robot: RobotSpec) -> Iterator[str]:
     here = {
-        "shape": tuple(joint_count if part == JOINTS else part for part in known.shape),
+        "shape": known.shape_on(robot.sizes | {GOAL: trained.size}),
         "unit": known.unit,
         "frame": known.frame,
         "source": known.source.value,
@@ -295,6 +314,8 @@ def _check_consistent(contract: PolicyContract, file: Path) -> None:
     names = sorted([*(c.name for c in contract.channels), *(m.name for m in contract.memory)])
     expect("channels and memory", names, sorted(set(names)))
     expect("command_high", len(contract.command_high), len(contract.command_low))
+    asked = sum(c.size for c in contract.channels if c.name in OPERATOR_CHANNELS)
+    expect("command_low", len(contract.command_low), asked)
     expect("golden", len(contract.golden), GOLDEN_TICKS)
     inputs, outputs = _flat(contract.input_sizes), _flat(contract.output_sizes)
     for i, tick in enumerate(contract.golden):

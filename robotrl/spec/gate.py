@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from robotrl.spec.robot import RobotSpec, SafetyLimits
+from robotrl.spec.limits import SafetyLimits
+from robotrl.spec.robot import RobotSpec
 from robotrl.spec.state import CommandKind, Floats, frozen
 
 
@@ -51,6 +52,15 @@ class Verdict:
         """Read as `DAMP: limits.temperature_c (FL_knee)`."""
         joints = f" ({', '.join(sorted(self.joints))})" if self.joints else ""
         return f"{self.level.name}: {', '.join(sorted(self.causes))}{joints}"
+
+
+def strongest(*verdicts: Verdict) -> Verdict:
+    """Return the strongest level with the causes and joints of all."""
+    return Verdict(
+        max(v.level for v in verdicts),
+        frozenset[str]().union(*(v.causes for v in verdicts)),
+        frozenset[str]().union(*(v.joints for v in verdicts)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

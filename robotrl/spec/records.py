@@ -3,7 +3,8 @@
 A field's annotation is its schema. Supported: `bool`, `int`, `float` (an integer is accepted and
 converted), `str`, `Literal[...]`, `tuple[T, ...]`, `dict[str, T]`, nested dataclasses, `T | None` (TOML has
 no null: the key is left out), and
-`Annotated[T, Between(low, high)]` or `Within(low, high)` for what a number or a pair may be.
+`Annotated[T, Between(low, high)]` or `Within(low, high)` for what a number or a pair may be, and `object`
+for what is checked elsewhere.
 Defaults are the dataclass's own.
 """
 
@@ -142,7 +143,7 @@ def _join(key: str, name: str) -> str:
 
 def _convert(annotation: Any, value: object, file: Path, key: str) -> Any:  # noqa: ANN401, PLR0911
     origin, args = get_origin(annotation), get_args(annotation)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # `Annotated[...] | None` is of the older kind
         return _convert(args[0], value, file, key)
     if origin is Annotated:
         number = _convert(args[0], value, file, key)
@@ -161,7 +162,7 @@ def _convert(annotation: Any, value: object, file: Path, key: str) -> Any:  # no
         return read_record(typing.cast("type[Any]", annotation), value, file=file, key=key)
     if annotation is float and type(value) in (int, float) and math.isfinite(float(value)):  # type: ignore[arg-type]
         return float(value)  # type: ignore[arg-type]
-    if annotation in (bool, int, str) and type(value) is annotation:
+    if annotation is object or (annotation in (bool, int, str) and type(value) is annotation):
         return value
     raise ConfigError("has the wrong type", file=file, key=key, value=value, allowed=_describe(annotation))
 

@@ -9,29 +9,35 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 from robotrl.errors import ConfigError
-from robotrl.spec.buses import BusSpec, Refuse, ServoProtocol, check_bus, check_gains
-from robotrl.spec.channels import Source
+from robotrl.spec.buses import BusSpec, Refuse, check_bus
+from robotrl.spec.channels import CHANNELS, JOINTS, PASSIVE, POINTS, Source
+from robotrl.spec.limits import Positive, SafetyLimits, check_limits
 from robotrl.spec.records import Between, load_toml, read_record
+from robotrl.spec.servos import ServoType, SupplySpec, check_servos, check_supply
 from robotrl.spec.state import Floats, frozen
 
 SCHEMA = 1
 """Version of robot.toml that this reader understands."""
 
-Reaction = Literal["hold", "damp", "limp"]
-"""What the gate asks for when a check fails: freeze the targets, remove stiffness, torque off."""
+IMU_LINE, ESTIMATOR_LINE = "imu", "estimator"
+"""Names of the serial lines beside the servo buses, which are named by themselves."""
 
-Positive = Annotated[float, Between(1e-9)]
+GX5_BASE_RATE_HZ = 500
+"""Samples a second of a 3DM-GX5, of which every so-many-th is sent."""
 
 
 @dataclass(frozen=True)
 class ImuSpec:
     """One IMU behind a serial port of its own."""
 
-    model: Literal["wt901"]
+    model: Literal["wt901", "bno08x", "vn100", "gx5"]
+    """WitMotion WT901; BNO08x in UART-RVC mode, of whose orientations the driver makes the angular velocity;
+    VectorNav VN-100; MicroStrain 3DM-GX5, which sends no orientation: the driver filters it."""
     port: str
     baud_bd: Literal[9600, 115200, 230400, 460800, 921600]
     rate_hz: Literal[10, 20, 50, 100, 200]
@@ -40,81 +46,27 @@ class ImuSpec:
 
 
 @dataclass(frozen=True)
-class ServoType:
-    """A servo model: register scales, the limits written into it, and its motor's physics.
+class EstimatorSpec:
+    """A device behind a serial port of its own that streams what no servo or IMU measures.
 
-    The firmware's position controller drives the motor with
-    ``u = clip(P / p_gain_divisor * error_counts, +-pwm_limit) / pwm_full`` (share of supply
-    voltage); a brushed motor at share u of `voltage` gives
-    ``torque = stall_torque * (u * voltage / nominal_voltage) - back_emf * speed`` less friction:
-    the straight torque-speed line from the stall torque to the no-load speed, both of which scale
-    with the present voltage. On Feetech servos the PWM registers are Max Torque (16), 1000 counts full drive.
-    I and D gains are written as 0: the e-Manual gives K_D = D / 16, but
-    neither the sampling time nor the filter of its difference, so a D gain could not be the same
-    number of N m s/rad in training and on the robot; the damping by the motor's own back-EMF is, as
-    it follows from the data sheet.
+    Its protocol is in `robotrl.drivers.estimator`. It sends `passive_joint_pos` and `passive_joint_vel`
+    of `joints`, where there are any, then `point_pos` of `points`.
     """
 
-    protocol: ServoProtocol
-    model_number: Annotated[int, Between(1, 65535)]
-    counts_per_rev: Annotated[int, Between(256, 65536)]
-    velocity_unit_rad_s: Positive
-    """Speed of one count of the velocity register."""
-    pwm_full: Annotated[int, Between(1, 32767)]
-    """PWM register value for full supply voltage."""
-    pwm_limit: Annotated[int, Between(1, 32767)]
-    """PWM Limit (36) written into the servo: bounds its drive and so its torque."""
-    position_p_gain: Annotated[int, Between(1, 16383)]
-    p_gain_divisor: Positive
-    stall_torque_nm: Positive
-    """At `nominal_voltage_v` and full drive."""
-    no_load_speed_rad_s: Positive
-    nominal_voltage_v: Positive
-    armature_kg_m2: Positive
-    """Rotor inertia seen at the output shaft."""
-    friction_nm: Annotated[float, Between(0.0)]
-    temperature_limit_c: Annotated[int, Between(0, 100)]
-    voltage_min_v: Positive
-    voltage_max_v: Positive
+    port: str
+    baud_bd: Literal[115200, 230400, 460800, 921600, 1000000]
+    rate_hz: Annotated[int, Between(10, 1000)]
+    joints: tuple[str, ...] = ()
+    """Joints of the model that have no servo, in its order."""
+    points: tuple[str, ...] = ()
+    """Sites of the model whose world position is told."""
 
     @property
-    def counts_per_rad(self) -> float:
-        """Encoder counts per radian at the output shaft."""
-        return self.counts_per_rev / (2 * math.pi)
-
-    @property
-    def stiffness_nm_rad(self) -> float:
-        """Torque per radian of position error at nominal voltage, below saturation."""
-        pwm_per_rad = self.position_p_gain / self.p_gain_divisor * self.counts_per_rad
-        return self.stall_torque_nm * pwm_per_rad / self.pwm_full
-
-    @property
-    def torque_limit_nm(self) -> float:
-        """Stall torque that is left under the PWM limit, at nominal voltage."""
-        return self.stall_torque_nm * self.pwm_limit / self.pwm_full
-
-    @property
-    def back_emf_nm_s_rad(self) -> float:
-        """Damping by the motor's own back-EMF: stall torque over no-load speed."""
-        return self.stall_torque_nm / self.no_load_speed_rad_s
-
-
-@dataclass(frozen=True)
-class SupplySpec:
-    """The battery that feeds the servos, and what draws from it."""
-
-    open_v: Positive
-    """Voltage without load."""
-    ohm: Annotated[float, Between(0.0)]
-    """Resistance of pack, switch and wiring together."""
-    standing_a: Annotated[float, Between(0.0)]
-    """Current of everything but the motors: computer, the servos' own electronics."""
-    stall_current_a: dict[str, Positive]
-    """Motor current of each servo model at its stall torque."""
-
-    def voltage_v(self, motor_a: float) -> float:
-        """Return the voltage at the servos while the motors draw a current; braking charges nothing."""
-        return self.open_v - self.ohm * (self.standing_a + max(0.0, motor_a))
+    def channels(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every channel that it sends, in the order of their values in a packet."""
+        sizes = {PASSIVE: len(self.joints), POINTS: len(self.points)}
+        shapes = {c.name: c.shape_on(sizes) for c in CHANNELS.values() if sizes.keys() & c.shape}
+        return {name: shape for name, shape in shapes.items() if shape[0]}
 
 
 @dataclass(frozen=True)
@@ -137,39 +89,6 @@ class JointSpec:
 
 
 @dataclass(frozen=True)
-class SafetyLimits:
-    """The gate's numbers; every one is mandatory. See `robotrl.safety` for the order of checks."""
-
-    command_speed_rad_s: Positive
-    """Rate clamp: how fast a target may move."""
-    torque_nm: Positive
-    """Bound on stiffness * (target - measured position), kept by moving the target."""
-    sustained_limiting_s: Positive
-    """Limiting on every tick for this long is a fault."""
-    blend_in_s: Positive
-    """A new source of targets takes over within this time."""
-    position_margin_rad: Positive
-    """A joint measured this far outside its own limits is a fault."""
-    speed_rad_s: Positive
-    """A joint measured faster than this is a fault."""
-    tracking_error_rad: Positive
-    """A joint this far from its target is a fault."""
-    tilt_rad: Annotated[float, Between(0.01, math.pi)]
-    """Angle between body up and world up beyond which the robot counts as fallen."""
-    joint_stale_s: Positive
-    imu_stale_s: Positive
-    temperature_c: Positive
-    voltage_min_v: Positive
-    voltage_max_v: Positive
-    fault_ticks: Annotated[int, Between(1, 100)]
-    """Health and tracking faults need this many ticks in a row."""
-    on_lost_sensing: Reaction
-    on_fall: Reaction
-    on_fault: Reaction
-    """Measured limits, health, tracking error, sustained limiting."""
-
-
-@dataclass(frozen=True)
 class ControlSpec:
     """The control loop's timing and the ramps between modes."""
 
@@ -187,21 +106,42 @@ class RobotSpec:
     schema: int
     name: str
     model: str
-    """MJCF file, relative to robot.toml: bodies, joints, geoms, sites, sensors, no actuators."""
+    """MJCF file, relative to robot.toml: bodies, joints, geoms, sites, sensors, no actuators. Or
+    `PACKAGE:FILE`, a file of an installed package, whose own actuators give way to the servos."""
     control: ControlSpec
     bus: dict[str, BusSpec]
-    imu: ImuSpec
     servo: dict[str, ServoType]
     supply: SupplySpec
     joint: tuple[JointSpec, ...]
     limits: SafetyLimits
+    imu: ImuSpec | None = None
+    estimator: EstimatorSpec | None = None
     file: str = dataclasses.field(default="", repr=False)
     """Path it was read from; set by `load_robot`, not a key."""
 
     @property
     def model_file(self) -> Path:
-        """The MJCF file."""
-        return Path(self.file).parent / self.model
+        """The MJCF file.
+
+        Raises:
+            ConfigError: it is that of a package which is not installed, or lacks the file.
+        """
+        return find_model(self.model, Path(self.file))
+
+    @property
+    def has_foreign_model(self) -> bool:
+        """Whether the model is that of an installed package."""
+        return ":" in self.model
+
+    @property
+    def lines(self) -> dict[str, tuple[str, int]]:
+        """Port and baud rate of every serial line: the buses, then IMU and estimator."""
+        lines: dict[str, tuple[str, int]] = {n: (bus.port, bus.baud_bd) for n, bus in self.bus.items()}
+        if self.imu:
+            lines[IMU_LINE] = self.imu.port, self.imu.baud_bd
+        if self.estimator:
+            lines[ESTIMATOR_LINE] = self.estimator.port, self.estimator.baud_bd
+        return lines
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -211,7 +151,14 @@ class RobotSpec:
     @property
     def sources(self) -> frozenset[Source]:
         """The channel sources that this robot has."""
-        return frozenset({Source.JOINTS, Source.IMU, Source.OPERATOR})
+        senses = {Source.IMU: self.imu, Source.ESTIMATOR: self.estimator}
+        return frozenset({Source.JOINTS, Source.OPERATOR, *(s for s, spec in senses.items() if spec)})
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the letters in the channels' shapes stand for on this robot."""
+        passive, points = (self.estimator.joints, self.estimator.points) if self.estimator else ((), ())
+        return {JOINTS: len(self.joint), PASSIVE: len(passive), POINTS: len(points)}
 
     def servo_of(self, joint: JointSpec) -> ServoType:
         """Return the servo model that drives `joint`."""
@@ -245,12 +192,39 @@ class RobotSpec:
     @cached_property
     def policy_hash(self) -> str:
         """SHA-256 over the parts of the robot that a trained policy depends on."""
-        facts = {
+        facts: dict[str, object] = {
             "rate_hz": self.control.rate_hz,
             "joints": [[j.name, j.default_rad, j.position_min_rad, j.position_max_rad] for j in self.joint],
             "servos": [dataclasses.asdict(self.servo_of(j)) for j in self.joint],
         }
+        if self.estimator:
+            facts["estimator"] = [self.estimator.joints, self.estimator.points]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def find_model(model: str, toml: Path) -> Path:
+    """Return the MJCF file that a robot.toml names.
+
+    Args:
+        model: as `RobotSpec.model`.
+        toml: the robot.toml.
+
+    Raises:
+        ConfigError: it is that of a package which is not installed, or lacks the file.
+    """
+    package, colon, inner = model.partition(":")
+    if not colon:
+        return toml.parent / model
+    spec = find_spec(package) if package.isidentifier() else None  # locating it does not import it
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("is of a package that is not installed", file=toml, key="model", value=model,
+            allowed=f"pip install {package.replace('_', '-')}")  # fmt: skip
+    path = Path(spec.submodule_search_locations[0]) / inner
+    if not path.is_file():
+        raise ConfigError(
+            "is no file of the installed package", file=toml, key="model", value=model, allowed=str(path)
+        )
+    return path
 
 
 def load_robot(file: Path) -> RobotSpec:
@@ -314,24 +288,12 @@ def _check_possible(robot: RobotSpec, file: Path) -> None:
             refuse(f"{key}.servo", f"does not speak {protocol} as bus {joint.bus} does", joint.servo, allowed)
         _check_encoder_range(joint, robot.servo_of(joint), key, refuse)
     for name, bus in robot.bus.items():
+        if name in (IMU_LINE, ESTIMATOR_LINE):
+            refuse(f"bus.{name}", "is no name of a servo bus", None, "any other name")
         check_bus(name, bus, robot.control.rate_hz, refuse)
-    for name, servo in robot.servo.items():
-        check_gains(name, servo.protocol, servo.position_p_gain, servo.pwm_full, refuse)
-    _check_limits(robot, refuse)
-    _check_supply(robot, refuse)
-
-
-def _check_supply(robot: RobotSpec, refuse: Refuse) -> None:
-    supply = robot.supply
-    for name, current_a in supply.stall_current_a.items():
-        if name not in robot.servo:
-            refuse(f"supply.stall_current_a.{name}", "names no [servo]", current_a, sorted(robot.servo))
-    for name, servo in robot.servo.items():
-        if name not in supply.stall_current_a:
-            refuse(f"supply.stall_current_a.{name}", "is missing", None, "a finite number in 1e-09 or more")
-        low, high = servo.voltage_min_v, servo.voltage_max_v
-        if not low <= supply.open_v <= high:
-            refuse("supply.open_v", f"is no voltage for servo {name}", supply.open_v, f"{low} to {high}")
+    check_servos(robot.servo, robot.limits, refuse)
+    _check_senses(robot, refuse)
+    check_supply(robot.supply, robot.servo, refuse)
 
 
 def _check_encoder_range(joint: JointSpec, servo: ServoType, key: str, refuse: Refuse) -> None:
@@ -346,50 +308,31 @@ def _check_encoder_range(joint: JointSpec, servo: ServoType, key: str, refuse: R
             refuse(f"{key}.{name}", "is outside the encoder's turn", angle, f"{span[0]:.4f} to {span[1]:.4f}")
 
 
-def _check_limits(robot: RobotSpec, refuse: Refuse) -> None:
-    limits = robot.limits
-    for name, servo in robot.servo.items():
-        if servo.pwm_limit > servo.pwm_full:
-            refuse(
-                f"servo.{name}.pwm_limit", "is above full drive", servo.pwm_limit, f"1 to {servo.pwm_full}"
-            )
-        if not servo.voltage_min_v < servo.voltage_max_v:
-            refuse(
-                f"servo.{name}.voltage_min_v",
-                "is not below voltage_max_v",
-                servo.voltage_min_v,
-                f"below {servo.voltage_max_v}",
-            )
-        if limits.temperature_c > servo.temperature_limit_c:
-            refuse(
-                "limits.temperature_c",
-                f"is above the shutdown temperature of servo {name}",
-                limits.temperature_c,
-                f"up to {servo.temperature_limit_c}",
-            )
-        if limits.torque_nm > servo.stall_torque_nm:
-            refuse(
-                "limits.torque_nm",
-                f"is above the stall torque of servo {name}",
-                limits.torque_nm,
-                f"up to {servo.stall_torque_nm}",
-            )
-    if not limits.voltage_min_v < limits.voltage_max_v:
-        refuse(
-            "limits.voltage_min_v",
-            "is not below voltage_max_v",
-            limits.voltage_min_v,
-            f"below {limits.voltage_max_v}",
-        )
-    tick_s = 1.0 / robot.control.rate_hz
-    for name in ("joint_stale_s", "imu_stale_s", "sustained_limiting_s"):
-        if getattr(limits, name) < tick_s:
-            refuse(
-                f"limits.{name}",
-                "is shorter than one control period",
-                getattr(limits, name),
-                f"{tick_s} or more",
-            )
-    norm = math.sqrt(sum(q * q for q in robot.imu.mount_quat))
-    if abs(norm - 1.0) > 1e-3:  # noqa: PLR2004 - written by hand, so to three digits
-        refuse("imu.mount_quat", "is not a unit quaternion", robot.imu.mount_quat, "length 1")
+def _check_senses(robot: RobotSpec, refuse: Refuse) -> None:
+    """Refuse what cannot be of IMU and estimator, and limits that do not go with them."""
+    imu, estimator = robot.imu, robot.estimator
+    if imu and abs(math.hypot(*imu.mount_quat) - 1.0) > 1e-3:  # noqa: PLR2004 - written by hand
+        refuse("imu.mount_quat", "is not a unit quaternion", imu.mount_quat, "length 1")
+    if imu and imu.model == "gx5" and GX5_BASE_RATE_HZ % imu.rate_hz:
+        rates = "10, 20, 50, 100"
+        refuse("imu.rate_hz", f"does not divide the {GX5_BASE_RATE_HZ} Hz of a gx5", imu.rate_hz, rates)
+    if imu and imu.model == "bno08x":
+        for key, value, only in (("baud_bd", imu.baud_bd, 115200), ("rate_hz", imu.rate_hz, 100)):
+            if value != only:
+                refuse(f"imu.{key}", "is not that of a bno08x, which has no other", value, str(only))
+    if estimator:
+        _check_estimator(robot, estimator, refuse)
+    senses = {IMU_LINE: imu is not None, ESTIMATOR_LINE: estimator is not None}
+    check_limits(robot.limits, senses, robot.control.rate_hz, refuse)
+
+
+def _check_estimator(robot: RobotSpec, estimator: EstimatorSpec, refuse: Refuse) -> None:
+    if not (estimator.joints or estimator.points):
+        refuse("estimator", "estimates nothing", None, "names in joints or points")
+    for key, names in (("joints", estimator.joints), ("points", estimator.points)):
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                refuse(f"estimator.{key}[{i}]", "is named twice", name, "every name once")
+    for i, name in enumerate(estimator.joints):
+        if name in robot.joint_names:
+            refuse(f"estimator.joints[{i}]", "has a servo", name, "joints without one")

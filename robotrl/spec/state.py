@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+UNIT_TOLERANCE = 0.05
+"""A quaternion whose length differs more from 1 is no measurement."""
 
 
 def frozen(values: ArrayLike) -> Floats:
@@ -23,7 +28,8 @@ class RobotState:
     """Everything the robot measured, in spec joint order and SI units.
 
     Shapes: (n,) per joint unless said otherwise. Values that never arrived are NaN and their age
-    is infinite. `hardware_error` holds the servo's alert: 0 is healthy.
+    is infinite; so are those of an IMU or estimator that the robot does not have. `hardware_error`
+    holds the servo's alert: 0 is healthy.
     """
 
     stamp_s: float
@@ -44,6 +50,17 @@ class RobotState:
     imu_accel_m_s2: Floats
     """(3,) proper acceleration in the body frame (+g upwards at rest)."""
     imu_age_s: float
+    estimate: Mapping[str, Floats] = field(default_factory=dict)
+    """Channels of the robot's estimator by name, each of its shape."""
+    estimate_age_s: float = math.inf
+
+    @property
+    def tilt_rad(self) -> float:
+        """Angle between body up and world up, the rotation's third column; NaN where `imu_quat` is none."""
+        w, x, y, z = (float(part) for part in self.imu_quat)
+        if not abs(math.hypot(w, x, y, z) - 1.0) <= UNIT_TOLERANCE:  # so that NaN is none
+            return math.nan
+        return math.atan2(2 * math.hypot(x * z + w * y, y * z - w * x), w * w - x * x - y * y + z * z)
 
 
 class CommandKind(IntEnum):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from robotrl.errors import BadInputError
-from robotrl.tasks.task import WorldView
+from robotrl.tasks.task import PolicyInterface, WorldView
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """(achieved (..., g), desired (..., g)) -> (...)."""
@@ -142,6 +142,27 @@ class MocapSettling:
 
 
 @dataclass(frozen=True)
+class Deployment:
+    """How policies of a goal task drive a robot; the functions are built as `GoalTask.rules` are.
+
+    Attributes:
+        robot: name of the shipped robot.
+        channels: what the robot's sensors would say: view -> channels (B, ...), without the goal.
+        policy: what a policy reads and moves there. It observes what `GoalRules.observe` makes of the same
+            worlds, in a row as `goal_row` builds it.
+    """
+
+    robot: str
+    channels: Callable[[GoalFacts], Callable[[WorldView], dict[str, Tensor]]]
+    policy: Callable[[GoalFacts], PolicyInterface]
+
+
+def goal_row(observation: Tensor, achieved: Tensor, desired: Tensor) -> Tensor:
+    """Return what a policy of a goal task observes: (B, obs), (B, g), (B, g) -> (B, obs + 2 g)."""
+    return torch.cat((observation, achieved, desired), dim=-1)
+
+
+@dataclass(frozen=True)
 class GoalTask:
     """Everything that defines a goal task; actions are `action_size` numbers within +-1.
 
@@ -160,6 +181,7 @@ class GoalTask:
         reward: of goals, without a look at their shape.
         success: of goals, bool, likewise.
         rules: builds the functions for the prepared model.
+        deployment: on a robot; None where there is none.
     """
 
     name: str
@@ -174,6 +196,7 @@ class GoalTask:
     reward: Judge
     success: Judge
     rules: Callable[[GoalFacts], GoalRules]
+    deployment: Deployment | None = None
 
     def compute_reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
         """Reward (...) of goals (..., g) over any leading shape.

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from robotrl.tasks.assets import robotics_asset
-from robotrl.tasks.goal import Command, GoalFacts, GoalRules, GoalTask, Judge, Near
-from robotrl.tasks.task import WorldView
+from robotrl.tasks.goal import Command, Deployment, GoalFacts, GoalRules, GoalTask, Judge, Near, goal_row
+from robotrl.tasks.task import PolicyInterface, WorldView
 
 ACTUATORS = 20
 SUBSTEPS = 20
@@ -78,6 +78,8 @@ def _reach(
         reward=reward,
         success=NEAR.reached,
         rules=functools.partial(_rules, relative_control),
+        # Relative targets start from the joints' true angles, also of those that no servo measures.
+        deployment=None if relative_control else Deployment("shadow_hand_sim", reach_channels, reach_policy),
     )
 
 
@@ -85,6 +87,76 @@ HAND_REACH: Mapping[str, Callable[..., GoalTask]] = {
     f"HandReach{suffix}-v3": functools.partial(_reach, reward, suffix) for suffix, reward in NEAR.judges
 }
 """HandReach by Gymnasium's names; the keyword arguments are `gymnasium.make`'s."""
+
+
+def _joints(model: GoalFacts) -> tuple[list[str], list[str]]:
+    """Names of the joints that have an actuator, in the actuators' order, and of the others."""
+    driven = [name.replace(":A_", ":") for name in model.actuators]
+    return driven, [name for name in model.joint_qpos if name not in driven]
+
+
+def reach_channels(model: GoalFacts) -> Callable[[WorldView], dict[str, Tensor]]:
+    """View -> what the hand's servos and its estimator measure."""
+    rows = [
+        (
+            f"{kind}joint",
+            torch.tensor([model.joint_qpos[name] for name in names]),
+            torch.tensor([model.joint_dof[name] for name in names]),
+        )
+        for kind, names in zip(("", "passive_"), _joints(model), strict=True)
+    ]
+    tips = torch.tensor([model.site[name].index for name in TIPS])
+
+    def channels(view: WorldView) -> dict[str, Tensor]:
+        found = {"point_pos": view.data("site_xpos")[:, tips]}
+        for name, qpos, dofs in rows:
+            found[f"{name}_pos"], found[f"{name}_vel"] = view.qpos[:, qpos], view.qvel[:, dofs]
+        return found
+
+    return channels
+
+
+def _observation(model: GoalFacts) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, Tensor]]:
+    """Channels -> angles and speeds (B, 24) in the model's order with places (B, 63), and places (B, 15)."""
+    driven, passive = _joints(model)
+    order = torch.tensor([(driven + passive).index(name) for name in model.joint_qpos])
+
+    def observe(channels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        places = channels["point_pos"].flatten(1)
+        pos, vel = (
+            torch.cat((channels[f"joint_{what}"], channels[f"passive_joint_{what}"]), dim=-1)[:, order]
+            for what in ("pos", "vel")
+        )
+        return torch.cat((pos, vel, places), dim=-1), places
+
+    return observe
+
+
+def reach_policy(model: GoalFacts) -> PolicyInterface:
+    """What a policy of HandReach reads and moves on the robot, in single precision."""
+    observation = _observation(model)
+    targets = _targets(model, torch.float32)
+    narrowest = min(high - low for low, high in zip(model.control_low, model.control_high, strict=True))
+
+    def observe(channels: Mapping[str, Tensor], _: Mapping[str, Tensor]) -> Tensor:
+        return goal_row(*observation(channels), channels["goal"])
+
+    return PolicyInterface(
+        channels=("joint_pos", "joint_vel", "passive_joint_pos", "passive_joint_vel", "point_pos", "goal"),
+        memory=(),
+        observe=observe,
+        advance=lambda *_: {},
+        target=lambda _, action: targets(action),
+        action_scale_rad=narrowest / 2,
+        goal_size=3 * len(TIPS),
+    )
+
+
+def _targets(model: GoalFacts, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Actions (B, 20) -> target angles (B, 20) rad: +-1 is an end of the actuator's range."""
+    low, high = (torch.tensor(ends, dtype=dtype) for ends in (model.control_low, model.control_high))
+    middle, half = (high + low) / 2, (high - low) / 2
+    return lambda action: (middle + action * half).clamp(low, high)
 
 
 def hand_joints(model: GoalFacts) -> Callable[[WorldView], tuple[Tensor, Tensor]]:
@@ -101,16 +173,17 @@ def hand_command(model: GoalFacts, *, relative: bool) -> Callable[[WorldView, Te
     With relative control the originals take the present angles in float32; that of a finger's coupled
     outer two joints is their sum.
     """
+    targets = _targets(model, model.dtype)
     low, high = (torch.tensor(ends, dtype=model.dtype) for ends in (model.control_low, model.control_high))
-    middle, half = (high + low) / 2, (high - low) / 2
-    joints = [name.replace(":A_", ":") for name in model.actuators]
+    half = (high - low) / 2
+    joints, _ = _joints(model)
     driven = torch.tensor([model.joint_qpos[name] for name in joints])
     outer = [(k, f"{name[:-1]}0") for k, name in enumerate(joints) if name.endswith("FJ1")]
     coupled = torch.tensor([k for k, _ in outer])
     tips = torch.tensor([model.joint_qpos[name] for _, name in outer])
 
     def absolute(_: WorldView, action: Tensor) -> Command:
-        return Command((middle + action * half).clamp(low, high))
+        return Command(targets(action))
 
     def displaced(view: WorldView, action: Tensor) -> Command:
         present = view.qpos[:, driven].float()
@@ -127,16 +200,10 @@ def resting(model: GoalFacts) -> tuple[Tensor, Tensor]:
 
 
 def _rules(relative_control: bool, model: GoalFacts) -> GoalRules:
-    joints = hand_joints(model)
-    tips = torch.tensor([model.site[name].index for name in TIPS])
-
-    def observe(view: WorldView) -> tuple[Tensor, Tensor]:
-        places = view.data("site_xpos")[:, tips].flatten(1)
-        return torch.cat((*joints(view), places), dim=-1), places
-
+    channels, observation = reach_channels(model), _observation(model)
     qpos, qvel = resting(model)
     return GoalRules(
-        observe=observe,
+        observe=lambda view: observation(channels(view)),
         command=hand_command(model, relative=relative_control),
         start=lambda count, _: (qpos.repeat(count, 1), qvel.repeat(count, 1)),
         draw_goal=_goal_drawer(model),

@@ -57,7 +57,8 @@ class PolicyInterface:
         observe: (channels, memory) -> observation (B, obs).
         advance: (channels, memory, action) -> next memory.
         target: (channels, action) -> joint targets (B, n) rad.
-        action_scale_rad: joint angle that one unit of action stands for.
+        action_scale_rad: joint angle that one unit of action stands for; the smallest where joints differ.
+        goal_size: numbers of the channel `goal`; 0 where it is not read.
     """
 
     channels: tuple[str, ...]
@@ -66,6 +67,7 @@ class PolicyInterface:
     advance: Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], dict[str, Tensor]]
     target: Callable[[Mapping[str, Tensor], Tensor], Tensor]
     action_scale_rad: float
+    goal_size: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robotrl.bench.episodes import SUCCESS, _Judged, _shares, first_episodes, wilson_interval
+from robotrl.bench.episodes import SUCCESS, _Judged, first_episodes, success_shares, wilson_interval
 from robotrl.sim.goal import GoalTransition
 
 
@@ -58,6 +58,6 @@ def test_success_is_that_of_first_episodes_at_their_last_step_and_at_any() -> No
     assert returns.tolist() == [-2, -1, -2, -2]
     assert judged.last.tolist() == [False, True, False, False]
     assert judged.reached.tolist() == [True, True, True, False]
-    shares = _shares(torch.stack((judged.last, judged.reached)))
+    shares = success_shares(torch.stack((judged.last, judged.reached)))
     assert {name: shares[name] for name in SUCCESS} == {"success_last": 0.25, "success_any": 0.75}
     assert (shares["success_any_low"], shares["success_any_high"]) == wilson_interval(3, 4)

@@ -17,7 +17,7 @@ from robotrl.runtime.operator import Script, Step
 from robotrl.runtime.recorder import McapRecorder
 from robotrl.runtime.recording import ROBOT_NAME
 from tests.laws.rig import QUAD12
-from tests.runtime.fakes import RANGE, FakeBody, FakePolicy
+from tests.runtime.fakes import RANGES, FakeBody, FakePolicy
 
 WALK_S = QUAD12.control.stand_s + 0.5
 STEPS = (
@@ -31,7 +31,7 @@ ATTACHED = {ROBOT_NAME: Path(QUAD12.file).read_bytes()}
 def _record(folder: Path, attachments: dict[str, bytes]) -> None:
     """Record `STEPS`, from 10 s on."""
     with McapRecorder(folder / RECORDING, attachments) as recorder:
-        script = Script(STEPS, *RANGE)
+        script = Script(STEPS, RANGES)
         clock = FakeClock(10.0)
         Loop(QUAD12, FakeBody(QUAD12), FakePolicy(), script, clock, armed=True, recorder=recorder).run()
 

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from robotrl.bench.curves import COLOURS, TASKS, aligned, draw_curves
 from robotrl.bench.published import FLOORS, PUBLISHED, RANDOM_AND_TD3, TARGETS, best_published
-from robotrl.bench.returns import ENTRIES, Entry, bench_returns, choose, returns_tables, summary
-from robotrl.bench.runs import Run, Tell
+from robotrl.bench.returns import ENTRIES, Entry, bench_returns, returns_tables, summary
+from robotrl.bench.runs import Run, Tell, choose
 from robotrl.cli.gymfile import parse_training
 from robotrl.errors import BadInputError
 

@@ -14,7 +14,7 @@ import torch
 
 from robotrl.bench.runs import FAILURE, LOG, Run, Status, ended, train_all, with_keys
 from robotrl.errors import BadInputError
-from robotrl.learn.checkpoint import FOLDER, Progress, save_checkpoint
+from robotrl.learn.checkpoint import FOLDER, Progress, newest_checkpoint, save_checkpoint
 from robotrl.learn.group import Group
 
 TEXT = "seed = 0\nsteps = 100 # all\n\n[sim]\nworlds = 2\n"
@@ -150,16 +150,22 @@ def test_a_kept_run_of_another_configuration_is_refused(tmp_path: Path, command:
         train_all([Run("a", with_keys(TEXT, {"sim.worlds": "4"}))], tmp_path, 1, ignore, command)
 
 
-def test_only_a_replay_memory_is_dropped_after_the_end(
+def test_of_a_large_checkpoint_only_the_actor_is_kept_after_the_end(
     tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    owner: dict[str, str | int] = {"processes": 1, "task": "x"}
     for name, size in (("small", 10), ("large", 2000)):
-        tensors = {"replay": torch.zeros(size)}
-        save_checkpoint(tmp_path / name, tensors, Progress(1, 50, 1.0), {"processes": 1}, Group())
+        tensors = {"learner.replay": torch.zeros(size), "actor.weight": torch.arange(3.0)}
+        for iteration in (1, 2):
+            save_checkpoint(tmp_path / name, tensors, Progress(iteration, 50, 1.0), owner, Group())
     monkeypatch.setattr("robotrl.bench.runs.LARGEST_KEPT_BYTES", 4000)
     train_all([Run("small", TEXT), Run("large", TEXT)], tmp_path, 1, ignore, command)
-    assert (tmp_path / "small" / FOLDER).exists()
-    assert not (tmp_path / "large" / FOLDER).exists()
+    whole, thin = (newest_checkpoint(tmp_path / name) for name in ("small", "large"))
+    assert whole.tensors(0, "learner").keys() == {"replay"}
+    assert thin.tensors(0, "learner") == {}
+    assert thin.tensors(0, "actor")["weight"].tolist() == [0.0, 1.0, 2.0]
+    assert (thin.progress, thin.owner) == (whole.progress, owner)
+    assert [folder.name for folder in (tmp_path / "large" / FOLDER).iterdir()] == ["000000002"]
 
 
 def test_keys_are_replaced_where_they_are_and_added_where_they_are_not() -> None:

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from robotrl.bench.table import BEGIN_RETURNS, END_RETURNS, figures_table, returns_table, table_in
+from robotrl.bench.table import (
+    BEGIN_GOALS,
+    BEGIN_RETURNS,
+    END_GOALS,
+    END_RETURNS,
+    figures_table,
+    goals_table,
+    returns_table,
+    table_in,
+)
 from robotrl.errors import BadInputError
 from robotrl.spec.shipped import find_shipped
 
@@ -24,6 +33,11 @@ def test_readme_shows_the_kept_returns() -> None:
     assert table_in(readme, BEGIN_RETURNS, END_RETURNS) == returns_table(ROOT / "benchmarks")
 
 
+def test_readme_shows_the_kept_successes() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table_in(readme, BEGIN_GOALS, END_GOALS) == goals_table(ROOT / "benchmarks")
+
+
 def test_every_command_of_the_table_is_named() -> None:
     table = figures_table(ROOT / "benchmarks", find_shipped("policies", POLICY))
     for command in (
@@ -31,6 +45,7 @@ def test_every_command_of_the_table_is_named() -> None:
         "bench train",
         "bench learn",
         "bench learn --speed",
+        "bench hindsight",
         "bench deploy",
         "eval quad12_walk",
         "demo",

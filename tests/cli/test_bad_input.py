@@ -69,6 +69,19 @@ CASES = {
     "impossible limit in robot.toml": Case(
         "emulate --robot F", ("F", "limits.torque_nm", "99.0"), _robot("torque_nm = 1.5", "torque_nm = 99.0")
     ),
+    "model of a package that is not there": Case(
+        "emulate --robot F",
+        ("F", "model", "no_package:x.xml", "pip install no-package"),
+        _robot('model = "model.xml"', 'model = "no_package:x.xml"'),
+    ),
+    "limit of a sense that the robot lacks": Case(
+        "emulate --robot F",
+        ("F", "estimator: is missing", "limits.estimator_stale_s"),
+        _robot("imu_stale_s = 0.05", "imu_stale_s = 0.05\nestimator_stale_s = 0.05"),
+    ),
+    "goal for a policy that reads none": Case(
+        "run quad12_walk --goal 0.1 0.2", ("step[1].goal", "velocity_command")
+    ),
     "robot.toml that is no TOML": Case("emulate --robot F", ("F", "TOML"), lambda f: _write(f, "name =")),
     "unknown robot": Case("emulate --robot no-such-robot", ("no-such-robot", "quad12")),
     "unknown key in a config": Case(

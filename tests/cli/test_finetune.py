@@ -232,7 +232,7 @@ def bounded(tmp_path: Path) -> str:
 def exported(actor: Actor, job: Job, file: Path) -> None:
     """Write an actor as `robotrl export` does, with the shipped policy's recorded ticks."""
     _, contract, _ = read_policy_file(find_shipped("policies", "quad12_walk"))
-    graph = PolicyGraph(job.task.policy, actor, 12)
+    graph = PolicyGraph(job.task.policy, actor, job.robot.sizes)
     inputs = {
         name: np.array([(tick.channels | tick.memory)[name] for tick in contract.golden], np.float32)
         for name in graph.input_shapes

@@ -16,10 +16,7 @@ from robotrl.cli.train import Train
 from robotrl.learn.checkpoint import newest_checkpoint
 from robotrl.spec.shipped import find_shipped
 
-SHIPPED = {
-    name: find_shipped("configs", f"fetch_{name}").read_text(encoding="utf-8")
-    for name in ("reach", "push", "pick_and_place", "slide")
-}
+SHIPPED = find_shipped("configs", "fetch_reach").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +27,7 @@ def _aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(folder: Path, *replacements: tuple[str, str]) -> Path:
     """The shipped run of FetchReach, small: three episodes of 4 worlds each, the first one random."""
-    text = SHIPPED["reach"]
+    text = SHIPPED
     small = (
         ("steps = 4_000 ", "steps = 600 "),
         ("worlds = 16", "worlds = 4"),
@@ -77,6 +74,112 @@ def test_a_run_is_scored_by_its_success_in_200_episodes(
     assert scores["success_last"] <= scores["success_any"]
 
 
+def test_a_run_is_scored_in_the_original_environment_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    file = config(tmp_path, ("seed = 0\n", "seed = 0\noptions.max_episode_steps = 20\n"))
+    Train(config=str(file), out=folder).train(quiet=True)
+    assert main(["eval", str(folder), "--json", "--original", "--episodes", "5"]) == FINE
+    told = capsys.readouterr()
+    scores = json.loads(told.out)
+    assert (scores["episodes"], scores["length_mean"], told.err) == (5, 20, "")
+    for name in SUCCESS:
+        assert scores[f"{name}_low"] <= scores[name] <= scores[f"{name}_high"]
+
+
+def test_a_run_is_scored_on_warp_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mujoco_warp")
+    from robotrl.sim import warp
+
+    monkeypatch.setattr(episodes, "GOAL_WORLDS", 2)
+    monkeypatch.setattr(episodes, "SEEDS", (101,))
+    built: list[int] = []
+    build = warp.WarpWorlds.__init__
+
+    def counted(self: warp.WarpWorlds, model: object, num: int, **options: object) -> None:
+        built.append(num)
+        build(self, model, num, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(warp.WarpWorlds, "__init__", counted)
+    folder = tmp_path / "run"
+    file = config(tmp_path, ("seed = 0\n", "seed = 0\noptions.max_episode_steps = 2\n"))
+    Train(config=str(file), out=folder).train(quiet=True)
+    assert main(["eval", str(folder), "--json", "--warp"]) == FINE
+    scores = json.loads(capsys.readouterr().out)
+    assert (scores["episodes"], scores["length_mean"], built) == (2, 2, [2])
+
+
+def test_a_policy_file_is_scored_there_as_its_run_is(tmp_path: Path) -> None:
+    text = find_shipped("configs", "hand_reach").read_text(encoding="utf-8")
+    for old, new in (
+        ("steps = 2_000_000 ", "steps = 100 "),
+        ("worlds = 64", "worlds = 2"),
+        ("start = 3200 ", "start = 20 "),
+        ("[256, 256]", "[16, 16]"),
+        ("batch = 512", "batch = 32"),
+    ):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (tmp_path / "hand.toml").write_text(text, encoding="utf-8")
+    folder = tmp_path / "run"
+    Train(config=str(tmp_path / "hand.toml"), out=folder).train(quiet=True)
+    assert main(["export", str(folder)]) == FINE
+    rows = torch.randn((50, 93), generator=torch.Generator().manual_seed(0))
+    actions = []
+    for place in (folder, folder / "policy.onnx"):
+        job, actor = episodes._restored(place)
+        assert job.config.env == "robotrl/HandReach-v3"
+        actions.append(actor(rows))
+    torch.testing.assert_close(actions[0], actions[1])
+    assert actions[0].std(0).min() > 1e-4, "they depend on what is observed"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        (
+            "reach",
+            ["--episodes", "5"],
+            "--episodes: is not an option of this; allowed: with --original or --through",
+        ),
+        ("reach", ["--original", "--episodes", "1"], "--episodes: is too few, got 1; allowed: 2 or more"),
+        ("walk", ["--original"], "config.toml: has no original environment; allowed: what was trained on a"),
+        (
+            "cheetah",
+            ["--original"],
+            "config.toml: has no original environment; allowed: what was trained on a",
+        ),
+    ],
+)
+def test_what_cannot_be_evaluated_so_is_one_line(
+    name: str, arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = {"reach": "fetch_reach", "walk": "quad12_walk_ppo", "cheetah": "halfcheetah_ppo"}[name]
+    text = find_shipped("configs", shipped).read_text(encoding="utf-8")
+    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
+    assert main(["eval", str(tmp_path), *arguments]) == WRONG_USE
+    [line] = capsys.readouterr().err.splitlines()
+    assert sentence in line
+
+
+def test_a_runs_options_are_those_of_the_task_and_stay_with_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    file = config(tmp_path, ("\n[sim]", "\n[options]\nmax_episode_steps = 25\n\n[sim]"))
+    Train(config=str(file), out=folder, steps=320).train(quiet=True)
+    Train(resume=folder, steps=560).train(quiet=True)
+    job = read_training(folder / "config.toml")
+    assert isinstance(job, GymJob)
+    assert job.goals is not None
+    assert job.goals.episode_steps == 25
+    assert main(["eval", str(folder), "--json"]) == FINE
+    assert json.loads(capsys.readouterr().out)["length_mean"] == 25
+
+
 def test_training_can_stop_at_a_share_of_successes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(episodes, "GOAL_WORLDS", 2)
     folder = tmp_path / "run"
@@ -97,24 +200,26 @@ at_least = 0.0
 
 
 @pytest.mark.parametrize(
-    ("name", "env"),
+    ("name", "env", "steps"),
     [
-        ("reach", "FetchReach-v4"),
-        ("push", "FetchPush-v4"),
-        ("pick_and_place", "FetchPickAndPlace-v4"),
-        ("slide", "FetchSlide-v4"),
+        ("fetch_reach", "FetchReach-v4", 50),
+        ("fetch_push", "FetchPush-v4", 50),
+        ("fetch_pick_and_place", "FetchPickAndPlace-v4", 50),
+        ("fetch_slide", "FetchSlide-v4", 50),
+        ("hand_reach", "HandReach-v3", 50),
+        ("hand_block_rotate_z", "HandManipulateBlockRotateZ-v1", 100),
     ],
 )
-def test_shipped_configurations_say_what_they_train(name: str, env: str) -> None:
-    job = read_training(find_shipped("configs", f"fetch_{name}"))
+def test_shipped_configurations_say_what_they_train(name: str, env: str, steps: int) -> None:
+    job = read_training(find_shipped("configs", name))
     assert isinstance(job, GymJob)
     assert job.config.env == f"robotrl/{env}"
     assert job.goals is not None
     row = job.env(2, seed=0, threads=1).observation
     achieved, desired = row[:, job.goals.achieved], row[:, job.goals.desired]
     assert torch.equal(job.goals.reward(achieved, achieved), -torch.zeros(2))
-    assert torch.equal(desired, row[:, -3:])
-    assert job.goals.episode_steps == 50
+    assert torch.equal(desired, row[:, -desired.shape[1] :])
+    assert (job.goals.episode_steps, job.config.algorithm_params.steps) == (steps, steps)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +228,14 @@ def test_shipped_configurations_say_what_they_train(name: str, env: str) -> None
         ("robotrl/FetchReach-v4", "robotrl/Reacher-v5", "td3.hindsight: the task has no goals"),
         ("robotrl/FetchReach-v4", "gym:Pendulum-v1", "td3.hindsight: the task has no goals"),
         ("robotrl/FetchReach-v4", "robotrl/FetchRead-v4", "env: there is no such environment"),
+        ('h-v4"', 'h-v4"\noptions.slip = 1', "options.slip: FetchReach-v4 has no such option; allowed: max_"),
+        ('h-v4"', 'h-v4"\noptions.max_episode_steps = 0', "options.max_episode_steps: is not a count, got 0"),
+        ('h-v4"', 'h-v4"\noptions = 3', "options: has the wrong type, got 3; allowed: a table"),
+        (
+            '"robotrl/FetchReach-v4"',
+            '"gym:Pendulum-v1"\noptions.g = 9.8',
+            "options: are for tasks of robotrl's own, got {'g': 9.8}; allowed: none",
+        ),
         ("replay = 100_000", "replay = 399", "td3.replay: does not hold two episodes"),
         ("policy_delay = 1", "policy_delay = 1\nn_step = 2", "td3.n_step: does not go together with"),
         ("policy_delay = 1", "policy_delay = 1\npriority = 0.5", "td3.priority: does not go together with"),

@@ -16,12 +16,16 @@ from robotrl.drivers.dynamixel import (
     encode_fast_reply,
     split_span,
 )
-from robotrl.drivers.imu import Kind, encode
+from robotrl.drivers.imu import SCALE, Kind, encode
 from robotrl.drivers.registers import Access, Area, Register
 from robotrl.errors import PortError
 from tests.drivers.fake_line import FakeLine
 
 TABLE_END = 148
+ANSWERS_ALL = 2
+"""Of Status Return Level (68)."""
+BAUD_RATES = (9600, 57600, 115200, 1000000, 2000000, 3000000, 4000000, 4500000)
+"""By their code."""
 
 
 class FakeServo:
@@ -41,6 +45,12 @@ class FakeServo:
 
     def __setitem__(self, register: Register, value: int) -> None:
         self.memory[register.address : register.end] = register.encode(value)
+
+    def restart(self) -> None:
+        """Forget what is in RAM."""
+        for register in x.REGISTERS.values():
+            if register.area is Area.RAM and register.access is Access.RW:
+                self[register] = register.initial
 
     def write(self, address: int, data: bytes) -> Fault:
         """Write one register as the firmware does."""
@@ -99,28 +109,45 @@ class FakeBus(FakeLine[InstructionPacket]):
     def _answer(self, packet: InstructionPacket) -> bytes:
         if packet.id == BROADCAST_ID:
             return self._answer_all(packet)
-        servo = self.servos.get(packet.id)
-        if servo is None:
-            return b""
+        return b"".join(self._answer_of(servo, packet) for servo in self._hearing(packet.id))
+
+    def _hearing(self, id_: int) -> list[FakeServo]:
+        """The servos that an id addresses at the line's speed."""
+        return [
+            servo
+            for servo in self.servos.values()
+            if (servo[x.ID] == id_ or id_ == BROADCAST_ID)
+            and (not self.baud_bd or BAUD_RATES[servo[x.BAUD_RATE]] == self.baud_bd)
+        ]
+
+    def _answer_of(self, servo: FakeServo, packet: InstructionPacket) -> bytes:
         if packet.code == Code.PING:
             return servo.status(bytes(servo.memory[0:2] + servo.memory[6:7])).encode()
+        status = servo.status()
+        if packet.code == Code.REBOOT:
+            servo.restart()
+            return status.encode()
         assert packet.code == Code.WRITE
+        acknowledges = servo[x.STATUS_RETURN_LEVEL] == ANSWERS_ALL
         address = int.from_bytes(packet.params[:2], "little")
-        return servo.status(fault=servo.write(address, packet.params[2:])).encode()
+        fault = servo.write(address, packet.params[2:])
+        return StatusPacket(status.id, status.error | fault).encode() if acknowledges else b""
 
     def _answer_all(self, packet: InstructionPacket) -> bytes:
+        if packet.code == Code.PING:
+            return b"".join(self._answer_of(servo, packet) for servo in self._hearing(BROADCAST_ID))
         address, size, rest = split_span(packet.params)
         if packet.code == Code.SYNC_WRITE:
             for at in range(0, len(rest), size + 1):
-                if rest[at] in self.servos:
-                    self.servos[rest[at]].write(address, rest[at + 1 : at + 1 + size])
+                for servo in self._hearing(rest[at]):
+                    servo.write(address, rest[at + 1 : at + 1 + size])
             return b""
-        here = [self.servos[id_] for id_ in rest if id_ in self.servos]
+        here = [servo for id_ in rest for servo in self._hearing(id_)]
         replies = [s.status(bytes(s.memory[address : address + size])) for s in here]
         if packet.code == Code.SYNC_READ:
             return b"".join(reply.encode() for reply in replies)
         frame = encode_fast_reply([self._stand_in(id_, replies, size) for id_ in rest])
-        missing = [k for k, id_ in enumerate(rest) if id_ not in self.servos]
+        missing = [k for k, id_ in enumerate(rest) if not self._hearing(id_)]
         return frame[: 8 + missing[0] * (4 + size)] if missing else frame
 
     def _stand_in(self, id_: int, replies: list[StatusPacket], size: int) -> StatusPacket:
@@ -139,6 +166,7 @@ class FakeImu:
         self.written = b""
         self.gone = False
         self.closed = False
+        self._samples = 0
 
     def write(self, data: bytes) -> None:
         """Take commands."""
@@ -155,8 +183,11 @@ class FakeImu:
             raise PortError("port fake has gone away")
         if not self.sending:
             return b""
+        # No two samples are alike, as noise has it: here by one count of one component.
+        self._samples += 1
+        x, y, z = self.accel_m_s2
         return (
-            encode(Kind.ACCEL, self.accel_m_s2)
+            encode(Kind.ACCEL, (x, y, z + self._samples % 2 * SCALE[Kind.ACCEL]))
             + encode(Kind.GYRO, self.gyro_rad_s)
             + encode(Kind.QUATERNION, self.quat)
         )

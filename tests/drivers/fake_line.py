@@ -23,6 +23,8 @@ class FakeLine(ABC, Generic[Packet]):
         self.sent: list[Packet] = []
         self.faults: list[Damage] = []
         self.echo = False
+        self.baud_bd = 0
+        """Speed of the line; only servos set to it hear anything. At 0 all do."""
         self.gone = False
         self.closed = False
         self._incoming = b""

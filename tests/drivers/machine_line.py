@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from robotrl.drivers import feetech
-from robotrl.emulator.faults import IMU_LINE
 from robotrl.emulator.machine import Machine
 from robotrl.emulator.wire import PacketFramer
+from robotrl.spec.robot import IMU_LINE
 
 _PATIENCE_S = 0.005
 """Emulated time after which a read gives up."""

@@ -173,3 +173,13 @@ def test_closing_is_for_good() -> None:
     with pytest.raises(PortError):
         port.drain()
     assert adapter.opened == 1
+
+
+def test_a_speed_that_cannot_be_made_is_one_sentence() -> None:
+    host, device = os.openpty()
+    try:
+        with pytest.raises(PortError, match=f"port {os.ttyname(device)} does not work at -5 baud"):
+            SerialPort(os.ttyname(device), -5)
+    finally:
+        os.close(host)
+        os.close(device)

@@ -30,7 +30,7 @@ class ServedServos:
         self.echo = False
         self.lost = 0
         """So many answers are lost from now on."""
-        self._terminal = PseudoTerminal()
+        self._terminal = PseudoTerminal(1000000)
         self.path = self._terminal.path
         self._settings = os.open(self.path, os.O_RDWR | os.O_NOCTTY)
         self._wake, self._stop = os.pipe()

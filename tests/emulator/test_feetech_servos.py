@@ -210,6 +210,13 @@ def test_128_makes_the_present_position_the_midpoint_and_turns_nothing_on(host: 
     assert host.read(ID, sts.TORQUE_ENABLE) == 0
 
 
+def test_other_values_of_torque_enable_do_nothing(host: FeetechHost) -> None:
+    before = host.read(ID, sts.PRESENT_POSITION)
+    host.write(ID, sts.TORQUE_ENABLE, 33)
+    assert host.read(ID, sts.PRESENT_POSITION) == before
+    assert host.read(ID, sts.TORQUE_ENABLE) == 0
+
+
 def test_torque_without_a_goal_drives_towards_0(host: FeetechHost) -> None:
     host.write(ID, sts.TORQUE_ENABLE, 1)
     host.live(0.001)
@@ -265,14 +272,14 @@ def test_overload_weakens_the_servo_until_torque_is_turned_off(host: FeetechHost
 
 def test_a_hot_servo_lets_go_and_says_so_while_it_is_hot(host: FeetechHost) -> None:
     stiff(host, host.read(ID, sts.PRESENT_POSITION))
-    host.bus.temperature_c[ROW] = 75.0
+    host.bus.heat_c[ROW] = 75.0
     host.live(0.02)
     assert host.read(ID, sts.TORQUE_ENABLE) == 0
     assert host.read(ID, sts.PRESENT_TEMPERATURE) == 75
     assert [(e.kind, e.servo_id) for e in host.bus.events] == [("shutdown", ID)]
     (status,) = host.send(ft.ping(ID))
     assert status.error == HardwareError.OVERHEATING
-    host.bus.temperature_c[ROW] = 40.0
+    host.bus.heat_c[ROW] = 40.0
     host.live(0.02)
     (status,) = host.send(ft.ping(ID))
     assert status.error == 0

@@ -15,7 +15,9 @@ from robotrl.emulator.imus import Wt901
 from robotrl.emulator.plant import ImuTruth
 from tests.emulator.host import quad12
 
-SPEC = quad12().imu
+_IMU = quad12().imu
+assert _IMU is not None
+SPEC = _IMU
 LEVEL = ImuTruth(np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(3), np.array([0.0, 0.0, 9.81]))
 UNLOCK = bytes.fromhex("FF AA 69 88 B5")
 

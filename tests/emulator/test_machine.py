@@ -10,7 +10,7 @@ from robotrl.drivers import imu as imu_codec
 from robotrl.drivers import xseries as x
 from robotrl.drivers.registers import Register
 from robotrl.emulator.dynamixel_servos import FAST_TURNAROUND_S
-from robotrl.emulator.faults import Cut, FaultScript, Noise, Push, Silence
+from robotrl.emulator.faults import FaultScript, LineFault, Noise, Push, Window
 from robotrl.emulator.machine import Delivery, Machine
 from tests.emulator.host import quad12
 
@@ -115,6 +115,8 @@ def test_a_slow_imu_line_lowers_the_rate_instead_of_garbling() -> None:
     unlock = bytes.fromhex("FF AA 69 88 B5")
     slow = imu_codec.command(imu_codec.Register.BAUD, imu_codec.BAUD_CODES[9600])
     robot.transmit("imu", unlock + slow, 0.0)
+    robot.run_until(0.1)
+    robot.set_host_baud("imu", 9600)
     frames = [d for d in imu_frames(robot, 2.0) if d.time_s > 1.0]
     assert 0 < len(frames) <= 9600 / 10 / 11 + 1
     parser = imu_codec.FrameParser()
@@ -122,7 +124,7 @@ def test_a_slow_imu_line_lowers_the_rate_instead_of_garbling() -> None:
 
 
 def test_a_silent_imu_sends_nothing_in_its_window() -> None:
-    frames = imu_frames(machine(FaultScript(imu_silence=(Silence(0.2, 0.5),))), 1.0)
+    frames = imu_frames(machine(FaultScript(imu_silence=(Window(0.2, 0.5),))), 1.0)
     assert [d for d in frames if 0.21 < d.time_s < 0.5] == []
     assert [d for d in frames if d.time_s > 0.5] != []
 
@@ -140,7 +142,7 @@ def test_an_unplugged_bus_neither_hears_nor_answers_while_the_rest_goes_on() -> 
 
 
 def test_a_cut_bus_lets_the_watchdogs_stop_the_servos_within_the_setting_and_a_step() -> None:
-    robot = machine(FaultScript(cut=(Cut("legs", 0.05, 9.0),)))
+    robot = machine(FaultScript(cut=(LineFault("legs", 0.05, 9.0),)))
     exchange(robot, broadcast(x.BUS_WATCHDOG, 5), 0.0)
     stand_up(robot, 0.01)
     last_heard_s = 0.02 + len(broadcast(x.TORQUE_ENABLE, 1)) * 1e-5
@@ -184,7 +186,7 @@ def test_the_truth_is_logged_a_hundred_times_a_second() -> None:
 def life(seed: int) -> list[tuple[float, str, bytes]]:
     """Traffic through noise, a cut and a push."""
     script = FaultScript(
-        cut=(Cut("legs", 0.3, 0.35),),
+        cut=(LineFault("legs", 0.3, 0.35),),
         noise=(Noise("legs", 0.1, 0.3, 0.2, 0.2), Noise("imu", 0.1, 0.3, 0.2, 0.2)),
         push=(Push(0.4, (0.2, 0.1)),),
     )

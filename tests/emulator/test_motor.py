@@ -165,7 +165,7 @@ def test_holding_a_torque_warms_the_servo_and_it_says_so(host: Host) -> None:
     current_a = float(abs(host.bus.torque_nm[0])) / 1.9 * 1.4
     rise_c = current_a**2 * (12 / 1.4) / HEAT_CAPACITY_J_K
     assert host.bus.temperature_c[0] - AMBIENT_C == pytest.approx(rise_c, rel=0.05)
-    host.bus.temperature_c[0] = 61.4
+    host.bus.heat_c[0] = 61.4
     host.live(STEP_S)
     assert host.read(ID, x.PRESENT_TEMPERATURE) == 61
 

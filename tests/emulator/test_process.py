@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from robotrl.cli.main import main
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import imu as imu_codec
 from robotrl.drivers import xseries as x
+from robotrl.drivers.port import Port, ReopeningPort, SerialPort
+from robotrl.errors import PortError
 from tests.emulator.host import quad12
 from tests.emulator.process import PATIENCE_S, emulator
 
@@ -130,6 +133,49 @@ def test_the_wall_clock_answers_without_traffic_moving_time(tmp_path: Path) -> N
         assert not log["watchdog_tripped"][:, 1:].any()
 
 
+def pinged(port: Port, *ids: int) -> list[int]:
+    """Ping servos one after the other without waiting; return who answers, up to the last one."""
+    for id_ in ids:
+        port.write(dxl.ping(id_))
+    parser, heard = dxl.PacketParser(), list[int]()
+    deadline_s = time.monotonic() + PATIENCE_S
+    while ids[-1] not in heard and (data := port.read(deadline_s)):
+        heard += [packet.id for packet in parser.feed(data) if isinstance(packet, dxl.StatusPacket)]
+    return heard
+
+
+def test_an_adapter_that_is_out_takes_its_port_away_and_brings_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("robotrl.drivers.port._REOPEN_INTERVAL_S", 0.0)
+    with emulator("--clock", "bus") as robot:
+        path = robot.ports["legs"]
+        port = ReopeningPort(lambda: SerialPort(path, 1000000))
+        assert pinged(port, 11) == [11]
+        robot.tell("eject legs")
+        assert not Path(path).exists()
+        for reason in ("gone away", "does not exist"):
+            with pytest.raises(PortError, match=reason):
+                port.read(time.monotonic() + PATIENCE_S)
+        robot.tell("insert legs")
+        assert pinged(port, 12) == [12]
+        port.close()
+        assert robot.stop() == 0
+    assert not Path(path).parent.exists()
+
+
+def test_only_servos_at_the_speed_of_the_hosts_port_hear_it() -> None:
+    with emulator("--clock", "bus") as robot:
+        fast = SerialPort(robot.ports["legs"], 1000000)
+        fast.write(dxl.write(12, x.BAUD_RATE.address, b"\x01"))
+        assert pinged(fast, 12, 11) == [12, 11]  # the first is the answer to the write
+        fast.close()
+        slow = SerialPort(robot.ports["legs"], 57600)
+        assert pinged(slow, 11, 13, 12) == [12]
+        slow.close()
+        assert robot.stop() == 0
+
+
 def test_a_termination_signal_stops_it_and_the_truth_is_written(tmp_path: Path) -> None:
     truth = tmp_path / "truth.npz"
     with emulator("--clock", "bus", "--truth", str(truth)) as robot:
@@ -139,6 +185,15 @@ def test_a_termination_signal_stops_it_and_the_truth_is_written(tmp_path: Path) 
         robot.process.send_signal(signal.SIGTERM)
         assert robot.process.wait(PATIENCE_S) == 0
     assert truth.is_file()
+
+
+def test_the_bus_clock_is_refused_where_a_port_would_take_it_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "faults.toml"
+    script.write_text('[[eject]]\nline = "legs"\nfrom_s = 0\nuntil_s = 1\n', encoding="utf-8")
+    assert main(["emulate", "--clock", "bus", "--faults", str(script)]) == 2
+    assert "[[eject]]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", ["--robot", "--faults", "--truth"])

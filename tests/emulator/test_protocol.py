@@ -138,13 +138,13 @@ def test_return_delay_time_delays_the_reply(host: Host) -> None:
 
 
 def test_a_hardware_error_raises_the_alert_bit_until_reboot(host: Host) -> None:
-    host.bus.temperature_c[0] = 95.0
+    host.bus.heat_c[0] = 95.0
     host.live(0.03)
     (status,) = host.send(dxl.ping(11))
     assert status.error == ErrorBit.ALERT
     assert host.read(11, x.HARDWARE_ERROR_STATUS) == x.HardwareError.OVERHEATING
     assert host.send(dxl.ping(12))[0].error == 0
-    host.bus.temperature_c[0] = 30.0
+    host.bus.heat_c[0] = 30.0
     host.live(0.03)
     assert host.send(dxl.ping(11))[0].alert
     assert len(host.send(dxl.reboot(11))) == 1

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Fault
 from robotrl.drivers.registers import Access, Area, Register
-from robotrl.emulator.dynamixel_registers import FIXED
+from robotrl.emulator.dynamixel_registers import FIXED, OFF_AT_0
 from tests.emulator.host import Host
 
 ID = 12
 REGISTERS = list(x.REGISTERS.values())
 WRITABLE = [r for r in REGISTERS if r.access is Access.RW]
 READ_ONLY = [r for r in REGISTERS if r.access is Access.R]
-FREE = [r for r in WRITABLE if r.address not in FIXED and r is not x.STATUS_RETURN_LEVEL]
+SPOKEN_TO = (x.STATUS_RETURN_LEVEL, x.ID, x.BAUD_RATE)
+"""Another value, and the servo answers otherwise or not at all."""
+FREE = [r for r in WRITABLE if r.address not in FIXED and r not in SPOKEN_TO]
 SET_BY_ASSEMBLY = {x.ID.address: ID, x.BAUD_RATE.address: 3}
 LIVE = {
     r.address
@@ -81,6 +84,14 @@ def test_registers_without_emulated_effect_take_only_what_they_hold(host: Host, 
     assert host.read(ID, register) == held
 
 
+@pytest.mark.parametrize("address", sorted(OFF_AT_0))
+def test_gains_and_profiles_without_emulated_effect_can_be_turned_off(host: Host, address: int) -> None:
+    host.bus.tables.values[address][1] = 77
+    assert host.write(ID, x.REGISTERS[address], 76) == Fault.DATA_RANGE
+    assert host.write(ID, x.REGISTERS[address], 0) == Fault.NONE
+    assert host.read(ID, x.REGISTERS[address]) == 0
+
+
 @pytest.mark.parametrize("register", WRITABLE, ids=named)
 def test_eeprom_is_locked_while_torque_is_on_and_ram_is_not(host: Host, register: Register) -> None:
     held = host.read(ID, register)
@@ -143,11 +154,11 @@ def test_goal_position_stays_within_the_position_limits(host: Host) -> None:
 
 def test_torque_stays_off_after_a_shutdown_until_reboot(host: Host) -> None:
     host.write(ID, x.TORQUE_ENABLE, 1)
-    host.bus.temperature_c[1] = 95.0
+    host.bus.heat_c[1] = 95.0
     host.live(0.03)
     assert host.read(ID, x.TORQUE_ENABLE) == 0
     assert [(e.kind, e.servo_id) for e in host.bus.events] == [("shutdown", ID)]
-    host.bus.temperature_c[1] = 30.0
+    host.bus.heat_c[1] = 30.0
     (status,) = host.send(dxl.write(ID, x.TORQUE_ENABLE.address, b"\x01"))
     assert status.fault == Fault.RESULT_FAIL
     host.send(dxl.reboot(ID))
@@ -162,3 +173,42 @@ def test_an_error_outside_shutdown_alerts_without_turning_torque_off(host: Host)
     assert status.alert
     assert host.read(ID, x.HARDWARE_ERROR_STATUS) == x.HardwareError.INPUT_VOLTAGE
     assert host.read(ID, x.TORQUE_ENABLE) == 1
+
+
+def test_a_new_id_holds_from_the_next_instruction_on(host: Host) -> None:
+    (status,) = host.send(dxl.write(ID, x.ID.address, b"\x63"))
+    assert (status.id, status.error) == (ID, 0)
+    assert host.send(dxl.ping(ID)) == []
+    assert [status.id for status in host.send(dxl.ping(0x63))] == [0x63]
+    assert [status.id for status in host.send(dxl.ping(dxl.BROADCAST_ID))][-1] == 0x63
+
+
+def test_a_servo_at_another_baud_rate_hears_nothing_until_the_line_is_there_too(host: Host) -> None:
+    assert host.write(ID, x.BAUD_RATE, 1) == Fault.NONE
+    assert host.send(dxl.ping(ID)) == []
+    host.bus.line_baud_bd = 57600
+    assert [status.id for status in host.send(dxl.ping(dxl.BROADCAST_ID))] == [ID]
+    assert host.write(ID, x.BAUD_RATE, 3) == Fault.NONE
+    host.bus.line_baud_bd = 1000000
+    assert len(host.send(dxl.ping(ID))) == 1
+
+
+def test_the_identity_is_locked_under_torque(host: Host) -> None:
+    host.write(ID, x.TORQUE_ENABLE, 1)
+    assert host.write(ID, x.ID, 99) == Fault.ACCESS
+    assert host.write(ID, x.BAUD_RATE, 1) == Fault.ACCESS
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_two_servos_of_one_id_answer_at_once_and_garble_each_other(host: Host, *, fast: bool) -> None:
+    host.position_rad[0] += 0.2
+    host.live(0.02)
+    host.write(ID, x.ID, 11)
+    assert host.send(dxl.read(11, x.PRESENT_POSITION.address, 4)) == []
+    (garbled,) = host.bus.receive(dxl.sync_read(x.PRESENT_POSITION.address, 4, [11], fast=fast), host.now_s)
+    clean = dxl.encode_fast_reply if fast else lambda replies: replies[0].encode()
+    assert len(garbled.data) == len(clean([dxl.StatusPacket(11, 0, bytes(4))]))
+    assert host.send(dxl.read(13, x.PRESENT_POSITION.address, 4)) != []
+    both = host.bus.torque_enabled
+    host.send(dxl.sync_write(x.TORQUE_ENABLE.address, [11], np.ones((1, 1), np.uint8)))
+    assert host.bus.torque_enabled.tolist() == [True, True, *both[2:].tolist()]

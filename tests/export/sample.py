@@ -17,6 +17,7 @@ from robotrl.export.onnx import export_policy
 from robotrl.export.verify import TRACE_TICKS, ExportReport
 from robotrl.learn.networks import Actor, mirror_mlp
 from robotrl.learn.normalize import RunningNorm
+from robotrl.spec.channels import JOINTS
 from robotrl.spec.contract import PolicyContract, Provenance, read_policy_file
 from robotrl.spec.robot import RobotSpec, load_robot
 from robotrl.spec.shipped import find_shipped
@@ -24,6 +25,7 @@ from robotrl.tasks.task import MemorySpec, PolicyInterface
 
 CHANNELS = ("joint_pos", "joint_vel", "imu_quat", "imu_gyro", "velocity_command")
 OBSERVATION = 48
+SIZES = {JOINTS: 12}
 PROVENANCE = Provenance(
     config='[task]\nname = "velocity"\n',
     seed=7,
@@ -118,7 +120,7 @@ def export(file: Path, robot: RobotSpec | None = None) -> ExportReport:
 @functools.cache
 def graph() -> PolicyGraph:
     """The sample in torch."""
-    return PolicyGraph(interface(), actor(), 12)
+    return PolicyGraph(interface(), actor(), SIZES)
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def test_the_file_says_nothing_about_the_machine() -> None:
 
 def test_the_same_network_gives_the_same_graph() -> None:
     data = sample.exported()[0].read_bytes()
-    assert data.startswith(model_bytes(PolicyGraph(sample.interface(), sample.actor(), 12)))
+    assert data.startswith(model_bytes(PolicyGraph(sample.interface(), sample.actor(), sample.SIZES)))
 
 
 def test_the_contract_describes_what_was_exported() -> None:
@@ -125,7 +125,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
 def test_exporting_leaves_the_network_as_it_was() -> None:
     actor = sample.actor().train()
     before = {name: value.clone() for name, value in actor.state_dict().items()}
-    PolicyGraph(sample.interface(), actor, 12)
+    PolicyGraph(sample.interface(), actor, sample.SIZES)
     assert actor.training
     assert all(p.requires_grad for p in actor.parameters())
     assert all(torch.equal(value, before[name]) for name, value in actor.state_dict().items())

@@ -51,7 +51,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[str
 def test_the_runtime_carries_the_memory_as_torch_does(exported: tuple[str, Run, Path]) -> None:
     kind, run, file = exported
     policy, recorded = Policy.load(file), record_channels(run, TICKS)
-    wanted = trace(PolicyGraph(run.task.policy, run.actor, len(run.robot.joint)), recorded, TICKS).outputs
+    wanted = trace(PolicyGraph(run.task.policy, run.actor, run.robot.sizes), recorded, TICKS).outputs
     rows = [{name: values[t] for name, values in recorded.items()} for t in range(TICKS)]
     got = np.stack([policy.step(row) for row in rows])
     assert np.abs(got - wanted["joint_target"]).max() < TOLERANCE

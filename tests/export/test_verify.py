@@ -32,7 +32,7 @@ def with_weight(delta: float) -> PolicyGraph:
     actor = copy.deepcopy(sample.actor())
     with torch.no_grad():
         list(actor.net.parameters())[2][5, 7] += delta
-    return PolicyGraph(sample.interface(), actor, 12)
+    return PolicyGraph(sample.interface(), actor, sample.SIZES)
 
 
 def answers_of(graph: PolicyGraph) -> Trace:
@@ -76,7 +76,7 @@ def test_one_wrong_weight_is_caught(data: bytes, contract: PolicyContract, delta
 def test_a_normaliser_that_went_on_learning_is_caught(data: bytes, contract: PolicyContract) -> None:
     actor = copy.deepcopy(sample.actor())
     actor.norm.mean += 0.01
-    later = PolicyGraph(sample.interface(), actor, 12)
+    later = PolicyGraph(sample.interface(), actor, sample.SIZES)
     with pytest.raises(VerificationError):
         verify(data, later, contract, answers_of(later))
 
@@ -86,7 +86,7 @@ def test_a_wrong_memory_update_is_caught(data: bytes, contract: PolicyContract) 
     frozen = dataclasses.replace(
         right, advance=lambda c, m, a: {**right.advance(c, m, a), "clock": m["clock"]}
     )
-    wrong = PolicyGraph(frozen, sample.actor(), 12)
+    wrong = PolicyGraph(frozen, sample.actor(), sample.SIZES)
     with pytest.raises(VerificationError):
         verify(data, wrong, contract, answers_of(wrong))
 

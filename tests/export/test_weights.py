@@ -53,7 +53,7 @@ def used(net: nn.Module) -> Actor:
 
 
 def written(actor: Actor) -> bytes:
-    return model_bytes(PolicyGraph(sample.interface(), actor, 12))
+    return model_bytes(PolicyGraph(sample.interface(), actor, sample.SIZES))
 
 
 def blank(net: nn.Module) -> Actor:
@@ -81,7 +81,7 @@ def test_what_comes_back_equals_the_file_itself() -> None:
     data, contract, _ = read_policy_file(file)
     actor = sample.actor(seed=1)
     actor.load_state_dict(read_actor(actor, data, contract.normaliser_count, file), strict=False)
-    verify(data, PolicyGraph(sample.interface(), actor, 12), contract, sample.run())
+    verify(data, PolicyGraph(sample.interface(), actor, sample.SIZES), contract, sample.run())
     assert actor.norm.count == sample.actor().norm.count
 
 

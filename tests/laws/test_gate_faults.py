@@ -21,6 +21,9 @@ N, J = 6, 4
 
 ROBOT = robot_with(N)
 LIMITS = ROBOT.limits
+assert LIMITS.imu_stale_s is not None
+assert LIMITS.tilt_rad is not None
+IMU_STALE_S, TILT_RAD = LIMITS.imu_stale_s, LIMITS.tilt_rad
 
 
 def at_joint(base: object, value: float) -> np.ndarray[Any, Any]:
@@ -62,9 +65,7 @@ LIMIT_LAWS = [
         joint_field("joint_age_s"),
     ),
     Limit("limits.joint_stale_s", 0.0, -1, "on_lost_sensing", 1, True, joint_field("joint_age_s")),
-    Limit(
-        "limits.imu_stale_s", LIMITS.imu_stale_s, 1, "on_lost_sensing", 1, False, lambda v: {"imu_age_s": v}
-    ),
+    Limit("limits.imu_stale_s", IMU_STALE_S, 1, "on_lost_sensing", 1, False, lambda v: {"imu_age_s": v}),
     Limit("limits.imu_stale_s", 0.0, -1, "on_lost_sensing", 1, False, lambda v: {"imu_age_s": v}),
     Limit(
         "imu_quat",
@@ -108,7 +109,7 @@ LIMIT_LAWS = [
     Limit("limits.speed_rad_s", -LIMITS.speed_rad_s, -1, "on_fault", 1, True, joint_field("joint_vel_rad_s")),
     Limit(
         "limits.tilt_rad",
-        LIMITS.tilt_rad,
+        TILT_RAD,
         1,
         "on_fall",
         1,
@@ -236,7 +237,7 @@ def test_an_imu_age_that_cannot_be_is_lost_sensing(age: float) -> None:
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_state_ages_while_it_waits_and_one_from_the_future_is_as_bad(joint_side: bool, sign: int) -> None:
     cause = "limits.joint_stale_s" if joint_side else "limits.imu_stale_s"
-    limit_s = LIMITS.joint_stale_s if joint_side else LIMITS.imu_stale_s
+    limit_s = LIMITS.joint_stale_s if joint_side else IMU_STALE_S
     for since_s, stale in ((limit_s - 1e-6, False), (limit_s + 1e-6, True)):
         gate = Gate(ROBOT)
         gate.settle()
@@ -248,8 +249,8 @@ def test_tilt_counts_in_every_direction_and_heading_does_not() -> None:
     for direction in np.linspace(-math.pi, math.pi, 17):
         for yaw in (-3.0, -1.0, 0.0, 0.5, 3.1):
             for angle, fallen in (
-                (LIMITS.tilt_rad - 1e-6, False),
-                (LIMITS.tilt_rad + 1e-6, True),
+                (TILT_RAD - 1e-6, False),
+                (TILT_RAD + 1e-6, True),
                 (3.1, True),
             ):
                 gate = Gate(ROBOT)

@@ -11,7 +11,7 @@ from robotrl.tasks.robotics import goal_task
 pytest.importorskip("mujoco_warp")
 
 
-@pytest.mark.parametrize("name", ["FetchPush-v4", "FetchPickAndPlace-v4"])
+@pytest.mark.parametrize("name", ["FetchPush-v4", "FetchPickAndPlace-v4", "FetchSlide-v4"])
 def test_steps_on_warp_are_those_of_native(name: str) -> None:
     from robotrl.sim.warp import WarpWorlds
 

@@ -25,7 +25,7 @@ QUICK = dataclasses.replace(
 )
 """The shipped robot, in a hurry."""
 
-RANGE = ((-0.4, -0.2, -1.0), (0.4, 0.2, 1.0))
+RANGES = {"velocity_command": ((-0.4, -0.2, -1.0), (0.4, 0.2, 1.0))}
 
 
 class BrokenError(Exception):
@@ -146,14 +146,14 @@ WALK = (
 class Rig:
     """A loop with fake parts on a fake clock."""
 
-    def __init__(self, steps: Iterable[Step] = WALK, *, armed: bool = True) -> None:
+    def __init__(self, steps: Iterable[Step] = WALK, *, armed: bool = True, robot: RobotSpec = QUICK) -> None:
         self.clock = FakeClock(10.0)
-        self.body = FakeBody()
+        self.body = FakeBody(robot)
         self.policy = FakePolicy()
         self.recorder = FakeRecorder()
-        script = Script(steps, *RANGE)
+        script = Script(steps, RANGES)
         self.loop = Loop(
-            QUICK, self.body, self.policy, script, self.clock, armed=armed, recorder=self.recorder
+            robot, self.body, self.policy, script, self.clock, armed=armed, recorder=self.recorder
         )
 
     @property

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
 import os
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from robotrl.errors import DeviceError
 from robotrl.runtime.operator import Step
 from robotrl.runtime.tally import PHASES
-from robotrl.spec.state import CommandKind, JointCommand
+from robotrl.spec.robot import EstimatorSpec
+from robotrl.spec.state import CommandKind, Floats, JointCommand
 from tests.laws.rig import QUAD12, TICK_S, tilted
 from tests.runtime.fakes import QUICK, WALK, BrokenError, Rig
 
@@ -28,7 +32,7 @@ def test_a_walk_from_limp_to_limp() -> None:
     assert rig.policy.resets == 1
     walking = [t for t in rig.recorder.ticks if t.mode.value == "policy"]
     assert rig.policy.ticks == len(walking) == pytest.approx(0.5 / TICK_S, abs=2)
-    assert {tuple(t.velocity_command) for t in walking} == {(0.3, 0.0, 0.0), (0.4, 0.0, -1.0)}
+    assert {tuple(t.commands["velocity_command"]) for t in walking} == {(0.3, 0.0, 0.0), (0.4, 0.0, -1.0)}
     assert report.ticks == len(rig.recorder.ticks)
     assert report.verdicts == {"NONE": report.ticks}
     assert (report.overruns, report.skipped, report.last_mode) == (0, 0, "limp")
@@ -159,6 +163,44 @@ def test_a_device_that_never_answers_is_named_and_nothing_moves(change: dict[str
         rig.loop.run()
     assert {command.kind for command in rig.body.written} == {CommandKind.LIMP}
     assert rig.body.ended_limp
+
+
+BLIND = dataclasses.replace(
+    QUICK,
+    imu=None,
+    limits=dataclasses.replace(
+        QUICK.limits, tilt_rad=None, imu_stale_s=None, on_fall=None, estimator_stale_s=0.1
+    ),
+    estimator=EstimatorSpec("/dev/none", 460800, 100, (), ("nose",)),
+)
+"""Without an IMU and with an estimator."""
+NO_IMU: dict[str, Any] = {"imu_age_s": math.inf, "imu_quat": np.full(4, np.nan)}
+
+
+def test_an_estimator_is_waited_for_and_an_imu_that_is_not_there_is_not() -> None:
+    rig = Rig(robot=BLIND)
+    rig.body.change = lambda now_s: NO_IMU
+    with pytest.raises(DeviceError, match=r"no measurement within 2\.0 s from the estimator$"):
+        rig.loop.run()
+    assert rig.body.ended_limp
+
+
+def test_what_is_estimated_and_asked_for_reaches_the_policy() -> None:
+    rig = Rig(robot=BLIND)
+    nose = {"point_pos": np.array([[1.0, 2.0, 3.0]])}
+    rig.body.change = lambda now_s: NO_IMU | {"estimate": nose, "estimate_age_s": 0.0}
+    seen: list[set[str]] = []
+    step = rig.policy.step
+
+    def look(channels: Mapping[str, NDArray[np.floating]]) -> Floats:
+        seen.append(set(channels))
+        np.testing.assert_array_equal(channels["point_pos"], [[1.0, 2.0, 3.0]])
+        return step(channels)
+
+    rig.policy.step = look  # type: ignore[method-assign]
+    assert rig.loop.run().verdicts.keys() == {"NONE"}
+    assert len(seen) > 10
+    assert {"point_pos", "velocity_command", "joint_pos"} <= seen[0]
 
 
 def test_sensing_that_comes_up_late_is_waited_for() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from robotrl.errors import ConfigError
 from robotrl.runtime.modes import Event
-from robotrl.runtime.operator import Script, Step, constant_steps, load_steps
+from robotrl.runtime.operator import Ranges, Script, Step, constant_steps, load_steps
 
-LOW, HIGH = (-0.4, -0.2, -1.0), (0.4, 0.2, 1.0)
+RANGES = {"velocity_command": ((-0.4, -0.2, -1.0), (0.4, 0.2, 1.0))}
 
 SCRIPT = """
 [[step]]
@@ -40,7 +40,7 @@ velocity = [0, 0, 0]
 def test_a_script_is_done_step_by_step(tmp_path: Path) -> None:
     file = tmp_path / "walk.toml"
     file.write_text(SCRIPT)
-    script = Script(load_steps(file), LOW, HIGH)
+    script = Script(load_steps(file), RANGES)
     timeline = [
         (0.0, [Event.STAND], (0.0, 0.0, 0.0), False),
         (2.49, [], (0.0, 0.0, 0.0), False),
@@ -53,9 +53,9 @@ def test_a_script_is_done_step_by_step(tmp_path: Path) -> None:
     ]
     for elapsed_s, events, velocity, finished in timeline:
         assert script.poll(elapsed_s) == events
-        np.testing.assert_array_equal(script.velocity_command, velocity)
+        np.testing.assert_array_equal(script.commands["velocity_command"], velocity)
         assert script.finished() is finished
-    assert [step.at_s for step in script.clipped] == [4.0]
+    assert script.clipped == ["velocity_command [9.0, -9.0, 0.5] at 4.0 s is cut to the trained range"]
 
 
 def test_a_late_poll_does_every_step_that_was_due_in_order() -> None:
@@ -64,18 +64,18 @@ def test_a_late_poll_does_every_step_that_was_due_in_order() -> None:
         Step(1.0, velocity=(0.1, 0, 0)),
         Step(2.0, velocity=(0.2, 0, 0), mode="limp"),
     )
-    script = Script(steps, LOW, HIGH)
+    script = Script(steps, RANGES)
     assert script.poll(5.0) == [Event.STAND, Event.LIMP]
-    np.testing.assert_array_equal(script.velocity_command, (0.2, 0, 0))
+    np.testing.assert_array_equal(script.commands["velocity_command"], (0.2, 0, 0))
 
 
 def test_a_constant_command_stands_up_first() -> None:
-    script = Script(constant_steps((0.2, 0.0, 0.0), 2.0), LOW, HIGH)
+    script = Script(constant_steps(2.0, (0.2, 0.0, 0.0)), RANGES)
     assert script.poll(0.0) == [Event.STAND]
     assert script.poll(2.0) == []
-    assert not script.velocity_command.any()
+    assert not script.commands["velocity_command"].any()
     assert script.poll(2.5) == [Event.POLICY]
-    assert script.velocity_command[0] == 0.2
+    assert script.commands["velocity_command"][0] == 0.2
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,55 @@ def test_a_wrong_script_is_refused_in_one_sentence(tmp_path: Path, text: str, sa
 def test_a_missing_script_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_steps(tmp_path / "none.toml")
+
+
+GOALS = {"goal": ((-1.0, 0.0), (1.0, 0.5))}
+
+
+def test_a_goal_is_set_clipped_and_kept() -> None:
+    steps = (Step(0.0, goal=(0.3, 0.4)), Step(1.0, mode="policy"), Step(2.0, goal=(-3.0, 0.2)))
+    script = Script(steps, GOALS)
+    assert np.isnan(script.commands["goal"]).all()
+    asked = []
+    for elapsed_s in (0.0, 1.5, 2.0):
+        script.poll(elapsed_s)
+        asked.append(script.commands["goal"].tolist())
+    assert asked == [[0.3, 0.4], [0.3, 0.4], [-1.0, 0.2]]
+    assert script.clipped == ["goal [-3.0, 0.2] at 2.0 s is cut to the trained range"]
+    assert script.commands.keys() == {"goal"}
+
+
+def test_what_was_asked_for_in_a_tick_stays_what_it_was() -> None:
+    script = Script((Step(1.0, goal=(0.3, 0.4)),), GOALS)
+    before = script.commands
+    script.poll(1.0)
+    assert np.isnan(before["goal"]).all()
+
+
+@pytest.mark.parametrize(
+    ("steps", "ranges", "said"),
+    [
+        ((Step(0.0, mode="policy"),), GOALS, "step[0].mode: needs a goal first, got 'policy'"),
+        (
+            (Step(0.0, goal=(0.1,)),),
+            GOALS,
+            "step[0].goal: has the wrong length, got [0.1]; allowed: 2 values",
+        ),
+        (
+            (Step(0.0), Step(0.0, velocity=(0.1, 0.0, 0.0))),
+            GOALS,
+            "step[1].velocity: is not what the policy reads, got [0.1, 0.0, 0.0]; allowed: goal",
+        ),
+        ((Step(0.0, goal=(0.1, 0.1)),), RANGES, "step[0].goal: is not what the policy reads"),
+        ((Step(0.0, goal=(0.1, 0.1)),), {}, "allowed: nothing"),
+    ],
+)
+def test_what_a_policy_cannot_be_asked_is_refused(steps: tuple[Step, ...], ranges: Ranges, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Script(steps, ranges)
+    assert said in str(caught.value)
+
+
+def test_a_policy_without_goals_starts_without_one() -> None:
+    assert Script((Step(0.0, mode="policy"),), RANGES).poll(0.0) == [Event.POLICY]
+    assert Script((Step(0.0, mode="policy"),), {}).commands == {}

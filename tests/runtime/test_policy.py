@@ -244,18 +244,22 @@ def test_channels_of_a_state_are_named_shaped_and_in_order() -> None:
         imu_gyro_rad_s=np.arange(400.0, 403.0),
         imu_accel_m_s2=np.arange(500.0, 503.0),
         imu_age_s=0.0,
+        estimate={"point_pos": np.arange(600.0, 606.0).reshape(2, 3)},
+        estimate_age_s=0.0,
     )
-    found = channels_of(state, (0.1, 0.2, 0.3))
-    assert {name: float(values[0]) for name, values in found.items()} == {
+    found = channels_of(state, {"velocity_command": (0.1, 0.2, 0.3), "goal": np.array([0.7, 0.8])})
+    assert {name: float(values.flat[0]) for name, values in found.items()} == {
         "joint_pos": 100.0,
         "joint_vel": 200.0,
         "imu_quat": 300.0,
         "imu_gyro": 400.0,
         "imu_accel": 500.0,
+        "point_pos": 600.0,
         "velocity_command": pytest.approx(0.1),
+        "goal": pytest.approx(0.7),
     }
     assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
-    assert [v.shape for v in found.values()] == [(12,), (12,), (4,), (3,), (3,), (3,)]
+    assert [v.shape for v in found.values()] == [(12,), (12,), (4,), (3,), (3,), (2, 3), (3,), (2,)]
 
 
 def test_a_robot_needs_neither_torch_nor_onnx() -> None:

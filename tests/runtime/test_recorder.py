@@ -11,14 +11,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from mcap.reader import make_reader
 
 from robotrl.errors import RecordingError
+from robotrl.runtime import recorder, recording
 from robotrl.runtime.recorder import McapRecorder
 from robotrl.runtime.recording import EVENT_TOPIC, TICK_TOPICS, Recording, read_recording
+from robotrl.runtime.replay import state_of
 from robotrl.runtime.tally import Happening, Tick
 from tests.laws.rig import calm
 from tests.runtime.fakes import QUICK, Rig
@@ -28,10 +31,15 @@ ATTACHMENTS = {"robot.toml": b"a = 1\n", "contract.json": b"{}"}
 
 
 def flight() -> tuple[list[Tick], list[Happening]]:
-    """Ticks and events of a walk in which the IMU spoke nonsense at the end."""
+    """Ticks and events of a walk with an estimate, in which the IMU spoke nonsense at the end."""
     rig = Rig()
     odd = np.array([math.nan, math.inf, -math.inf, -0.0])
-    rig.body.change = lambda now_s: {"imu_quat": odd, "imu_age_s": math.inf} if now_s > 10.9 else {}
+
+    def change(now_s: float) -> dict[str, object]:
+        told = {"estimate": {"point_pos": now_s * odd[None]}}
+        return told | ({"imu_quat": odd, "imu_age_s": math.inf} if now_s > 10.9 else {})
+
+    rig.body.change = change
     rig.loop.run()
     return rig.recorder.ticks, rig.recorder.events
 
@@ -59,10 +67,15 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert recording.events == events
     assert recording.attachments == ATTACHMENTS
     state, request = recording.topics["/state"], recording.topics["/request"]
-    for field in dataclasses.fields(ticks[0].state):
+    for field in (f for f in dataclasses.fields(ticks[0].state) if f.name != "estimate"):
         assert bits(state[field.name]) == bits([getattr(t.state, field.name) for t in ticks])
+    for found, tick in zip(state["estimate"], ticks, strict=True):
+        assert found.keys() == tick.state.estimate.keys() == {"point_pos"}
+        assert bits(found["point_pos"]) == bits(tick.state.estimate["point_pos"])
+        assert found["point_pos"].shape == (1, 4)
+    assert request["goal"].shape == (len(ticks), 0)
     assert bits(request["joint_target_rad"]) == bits([t.request.joint_target_rad for t in ticks])
-    assert bits(request["velocity_command"]) == bits([t.velocity_command for t in ticks])
+    assert bits(request["velocity_command"]) == bits([t.commands["velocity_command"] for t in ticks])
     assert list(request["mode"]) == [t.mode.name for t in ticks]
     assert list(request["source"]) == [t.request.source for t in ticks]
     assert list(request["policy_reset"]) == [t.policy_reset for t in ticks]
@@ -108,6 +121,7 @@ def test_arrays_may_be_reused_after_a_tick(tmp_path: Path) -> None:
 CHILD = """
 import dataclasses, sys, time
 from pathlib import Path
+from robotrl.runtime import recorder, recording
 from robotrl.runtime.recorder import McapRecorder
 from tests.runtime.fakes import Rig
 
@@ -204,3 +218,25 @@ def test_a_full_disk_stops_the_recording_and_not_the_loop() -> None:
         recorder.tick(tick)
     with pytest.raises(RecordingError, match="could not be written to its end"):
         recorder.close()
+
+
+def test_a_recording_from_before_goals_and_estimates_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the fields hold that it lacks is what its robot and policy would have given."""
+    newer = {"goal", "estimate", "estimate_age_s"}
+    older = recording.messages_of
+
+    def messages_of(tick: Tick) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            (topic, {name: value for name, value in message.items() if name not in newer})
+            for topic, message in older(tick)
+        ]
+
+    monkeypatch.setattr(recorder, "messages_of", messages_of)
+    ticks, _, found = written(tmp_path / "run.mcap")
+    assert found.ticks == len(ticks)
+    assert found.topics["/request"]["goal"].shape == (len(ticks), 0)
+    state = state_of(found, 7)
+    assert (state.estimate, state.estimate_age_s) == ({}, math.inf)
+    assert bits(state.joint_pos_rad) == bits(ticks[7].state.joint_pos_rad)

@@ -285,6 +285,42 @@ class Conformance:
         self.assert_same(worlds, twin, 0, 2, 4)
         assert not torch.equal(worlds.qpos[1], twin.qpos[1])
 
+    # Settle.
+
+    @pytest.mark.parametrize("chosen", [(3, 1), (4, 0, 1, 3, 2)], ids=["some", "all"])
+    def test_worlds_that_settle_move_as_in_a_step_and_the_others_stay(
+        self, worlds: Worlds, twin: Worlds, scene: Scene, chosen: tuple[int, ...]
+    ) -> None:
+        goals = scene.goals(worlds, 5)
+        for w in (worlds, twin):
+            scene.start(w)
+            run(w, goals[:3])
+        before = told(worlds)
+        worlds.settle(ids(worlds, *chosen), goals[3][:, list(chosen)])
+        others = sorted(set(range(NUM)) - set(chosen))
+        for name, value in told(worlds).items():
+            assert torch.equal(value[others], before[name][others])
+        twin.step(goals[3])
+        settled, near = list(chosen), self.undisturbed
+        for a, b in ((worlds.qpos, twin.qpos), (worlds.qvel, twin.qvel)):
+            torch.testing.assert_close(a[settled], b[settled], rtol=0, atol=near)
+        model, data = in_mujoco(worlds, 3, worlds.qpos[3], worlds.qvel[3])
+        data.ctrl[:] = goals[3][-1, 3].cpu().numpy()
+        mujoco.mj_forward(model, data)
+        self.assert_like_mujoco(worlds, 3, data)
+        for w in (worlds, twin):
+            w.step(goals[4])
+        torch.testing.assert_close(worlds.qpos[settled], twin.qpos[settled], rtol=0, atol=near)
+
+    def test_what_is_read_first_after_settling_is_current(self, worlds: Worlds, scene: Scene) -> None:
+        scene.start(worlds)
+        goals = scene.goals(worlds, 2)
+        worlds.step(goals[0])
+        worlds.settle(ids(worlds, 3, 1), goals[1][:, [3, 1]])
+        origin = worlds.data("geom_xpos")[1].cpu()
+        _, data = in_mujoco(worlds, 1, worlds.qpos[1], worlds.qvel[1])
+        np.testing.assert_allclose(origin, data.geom_xpos, atol=1e-6)
+
     # Reset.
 
     def test_a_reset_touches_only_its_worlds(self, worlds: Worlds, twin: Worlds, scene: Scene) -> None:

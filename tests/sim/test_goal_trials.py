@@ -6,17 +6,14 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import robotrl.sim.goal
-from robotrl.errors import BadInputError, SimulationError
+from robotrl.errors import SimulationError
 from robotrl.sim.goal import GoalEnv, native_goal_worlds
-from robotrl.sim.native import NativeWorlds
-from robotrl.sim.worlds import Settling
 from robotrl.tasks.robotics import goal_task
 
 NAME = "HandManipulateBlock_ContinuousTouchSensors-v1"
@@ -135,28 +132,6 @@ def test_a_task_that_nothing_passes_is_an_error(monkeypatch: pytest.MonkeyPatch)
     drawing(env, lambda _, qpos: qpos[:, SIDE].add_(0.5))
     with pytest.raises(SimulationError, match=r"no start state of HandManipulateBlock.* passes its trial"):
         env.restart()
-
-
-def test_worlds_that_cannot_settle_are_refused() -> None:
-    task = goal_task(NAME)
-    worlds: Any = Rigid(native_goal_worlds(task, 1, threads=1))
-    assert not isinstance(worlds, Settling)
-    with pytest.raises(
-        BadInputError, match=r"tries its start states out, got 'Rigid'; allowed: native worlds"
-    ):
-        GoalEnv(task, worlds, seed=0)
-
-
-class Rigid:
-    """Worlds that are only stepped together."""
-
-    def __init__(self, worlds: NativeWorlds) -> None:
-        self._worlds = worlds
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "settle":
-            raise AttributeError(name)
-        return getattr(self._worlds, name)
 
 
 def test_worlds_go_on_from_their_state_bit_for_bit() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from robotrl.errors import PolicyError
+from robotrl.spec.channels import CHANNELS
 from robotrl.spec.contract import (
     PolicyContract,
     incompatibilities,
@@ -58,10 +59,10 @@ def test_the_round_trip_is_exact(contract: PolicyContract) -> None:
 
 
 def test_floats_keep_every_bit(contract: PolicyContract) -> None:
-    awkward = (0.1 + 0.2, 1 / 3, 5e-324, -0.0, 1.7976931348623157e308)
-    odd = dataclasses.replace(contract, command_low=awkward, command_high=awkward)
-    read_back = parse_contract(odd.to_json(), FILE).command_low
-    assert [v.hex() for v in read_back] == [v.hex() for v in awkward]
+    awkward = (0.1 + 0.2, 1 / 3, 5e-324, -0.0, 1.7976931348623157e308, -1e-300)
+    odd = dataclasses.replace(contract, command_low=awkward[:3], command_high=awkward[3:])
+    read_back = parse_contract(odd.to_json(), FILE)
+    assert [v.hex() for v in read_back.command_low + read_back.command_high] == [v.hex() for v in awkward]
 
 
 def test_the_file_holds_the_contract(contract: PolicyContract) -> None:
@@ -121,6 +122,7 @@ CONTRADICTIONS: list[tuple[tuple[Any, ...], Any]] = [
     (("memory", 1, "initial"), []),
     (("joints", 2, "servo"), "xl330"),
     (("command_high",), [1.0]),
+    (("channels", 4, "name"), "base_lin_vel"),
     (("golden", 0, "joint_target"), [float("nan")] * 12),
 ]
 
@@ -268,8 +270,7 @@ def test_a_hash_that_nothing_explains_is_said(contract: PolicyContract) -> None:
 def test_a_channel_without_a_source_is_said() -> None:
     assert unsourced(["joint_pos", "base_lin_vel", "smell"], sample.quad12()) == [
         "channel base_lin_vel has no source on quad12; sources are joints, imu, operator",
-        "channel smell is unknown; known are base_lin_vel, imu_accel, imu_gyro, imu_quat, joint_pos, "
-        "joint_vel, velocity_command",
+        f"channel smell is unknown; known are {', '.join(sorted(CHANNELS))}",
     ]
 
 
@@ -292,3 +293,26 @@ def test_a_policy_that_needs_an_estimator_is_refused_by_name(contract: PolicyCon
     assert incompatibilities(other, sample.quad12()) == [
         "channel base_lin_vel has no source on quad12; sources are joints, imu, operator"
     ]
+
+
+def test_ranges_are_dealt_out_to_the_operators_channels_in_order(contract: PolicyContract) -> None:
+    asked = next(c for c in contract.channels if c.name == "velocity_command")
+    goal = dataclasses.replace(asked, name="goal", shape=(2,), low=(0, 0), median=(0, 0), high=(0, 0))
+    low, high = (0.0, 1.0, 2.0, 3.0, 4.0), (10.0, 11.0, 12.0, 13.0, 14.0)
+    both = dataclasses.replace(
+        contract, channels=(goal, *contract.channels), command_low=low, command_high=high
+    )
+    assert both.operator_ranges == {
+        "goal": (low[:2], high[:2]),
+        "velocity_command": (low[2:], high[2:]),
+    }
+    assert contract.operator_ranges == {"velocity_command": (contract.command_low, contract.command_high)}
+
+
+def test_goals_may_have_any_size(contract: PolicyContract) -> None:
+    """It is the policy's task that gives them theirs."""
+    asked = next(c for c in contract.channels if c.name == "velocity_command")
+    for size in (1, 7):
+        goal = dataclasses.replace(asked, name="goal", shape=(size,), unit="of the task", frame="of the task")
+        other = dataclasses.replace(contract, channels=(goal,))
+        assert incompatibilities(other, sample.quad12()) == []

@@ -225,6 +225,7 @@ def test_a_policy_depends_on_what_it_feels_and_on_nothing_else(robot: RobotSpec)
     ]
     hashes |= {r.policy_hash for r in felt}
     assert len(hashes) == 5
+    assert robot.imu is not None
     unfelt = [
         dataclasses.replace(robot, imu=dataclasses.replace(robot.imu, port="/dev/other")),
         dataclasses.replace(robot, limits=dataclasses.replace(robot.limits, tilt_rad=0.5)),
@@ -237,3 +238,92 @@ def test_a_policy_depends_on_what_it_feels_and_on_nothing_else(robot: RobotSpec)
 
 def test_the_robot_has_no_estimator(robot: RobotSpec) -> None:
     assert robot.sources == {Source.JOINTS, Source.IMU, Source.OPERATOR}
+
+
+HAND = load_toml(find_shipped("hardware", "shadow_hand_sim"))
+ESTIMATOR = {"port": "/dev/ttyUSB2", "baud_bd": 921600, "rate_hz": 100, "joints": [], "points": ["tip"]}
+
+
+def blind() -> dict[str, Any]:
+    """The shipped quadruped without its IMU."""
+    table = without(TABLE, ("imu",))
+    for name in ("tilt_rad", "imu_stale_s", "on_fall"):
+        table = without(table, ("limits", name))
+    return table
+
+
+def test_a_robot_need_not_have_an_imu(folder: Path) -> None:
+    file = folder / "robot.toml"
+    file.write_text(to_toml(blind()), encoding="utf-8")
+    robot = load_robot(file)
+    assert robot.imu is None
+    assert robot.sources == {Source.JOINTS, Source.OPERATOR}
+    assert list(robot.lines) == ["legs"]
+    assert robot.policy_hash == load_robot(FILE).policy_hash
+
+
+@pytest.mark.parametrize("name", ["tilt_rad", "imu_stale_s", "on_fall"])
+def test_limits_of_an_imu_go_with_an_imu(folder: Path, name: str) -> None:
+    missing = refusal(folder, without(TABLE, ("limits", name)))
+    assert missing.key == f"limits.{name}"
+    assert "is missing, though there is an [imu]" in str(missing)
+    needless = refusal(folder, changed(blind(), ("limits", name), TABLE["limits"][name]))
+    assert needless.key == "imu"
+    assert f"is missing, though limits.{name} is given; allowed: both or neither" in str(needless)
+
+
+def test_an_estimator_goes_with_its_limit(folder: Path) -> None:
+    estimating = changed(TABLE, ("estimator",), ESTIMATOR)
+    assert refusal(folder, estimating).key == "limits.estimator_stale_s"
+    assert refusal(folder, changed(TABLE, ("limits", "estimator_stale_s"), 0.1)).key == "estimator"
+    file = folder / "robot.toml"
+    file.write_text(to_toml(changed(estimating, ("limits", "estimator_stale_s"), 0.1)), encoding="utf-8")
+    robot = load_robot(file)
+    assert robot.sources == {Source.JOINTS, Source.IMU, Source.OPERATOR, Source.ESTIMATOR}
+    assert robot.lines["estimator"] == ("/dev/ttyUSB2", 921600)
+    assert list(robot.lines) == ["legs", "imu", "estimator"]
+    assert robot.policy_hash != load_robot(FILE).policy_hash
+
+
+HAND_IMPOSSIBLE: list[tuple[tuple[Any, ...], object, str]] = [
+    (("estimator", "joints"), ["robot0:FFJ1"], "estimator.joints[0]"),
+    (("estimator", "joints"), ["robot0:FFJ0", "robot0:FFJ0"], "estimator.joints[1]"),
+    (("estimator", "points"), ["a", "b", "a"], "estimator.points[2]"),
+    (("estimator", "points"), [7], "estimator.points[0]"),
+    (("estimator", "rate_hz"), 5, "estimator.rate_hz"),
+    (("estimator", "baud_bd"), 57600, "estimator.baud_bd"),
+    (("estimator", "colour"), "red", "estimator.colour"),
+    (("estimator",), {k: v for k, v in ESTIMATOR.items() if k != "points"}, "estimator"),
+    (("limits", "estimator_stale_s"), 0.039, "limits.estimator_stale_s"),
+    (("bus",), {"estimator": HAND["bus"]["hand"], "hand": HAND["bus"]["hand"]}, "bus.estimator"),
+    (("bus",), {"imu": HAND["bus"]["hand"], "hand": HAND["bus"]["hand"]}, "bus.imu"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "key"), HAND_IMPOSSIBLE, ids=str)
+def test_an_impossible_estimator_is_refused(
+    folder: Path, path: tuple[Any, ...], value: object, key: str
+) -> None:
+    assert refusal(folder, changed(HAND, path, value)).key == key
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ("no_such_package:hand.xml", "is of a package that is not installed, got 'no_such_package:hand.xml'"),
+        ("no-such package:hand.xml", "is of a package that is not installed"),
+        ("gymnasium_robotics:envs/assets/hand/foot.xml", "is no file of the installed package"),
+        ("tomllib:hand.xml", "is no file of the installed package"),
+    ],
+)
+def test_a_model_that_no_package_brings_is_refused_where_it_is_needed(
+    folder: Path, model: str, problem: str
+) -> None:
+    """A robot runs without the simulation's packages, so loading it does not look for them."""
+    file = folder / "robot.toml"
+    file.write_text(to_toml(changed(HAND, ("model",), model)), encoding="utf-8")
+    robot = load_robot(file)
+    with pytest.raises(ConfigError, match=problem) as refused:
+        _ = robot.model_file
+    assert refused.value.key == "model"
+    assert "; allowed: " in str(refused.value)

@@ -1,0 +1,121 @@
+"""An emulated robot on the bus clock, in a thread of this process: exactly repeatable, and open to view."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from robotrl.drivers.body import SerialBody
+from robotrl.emulator.faults import FaultScript
+from robotrl.emulator.machine import Machine
+from robotrl.emulator.process import Emulator
+from robotrl.errors import RobotrlError
+from robotrl.runtime.clock import with_patient_buses
+from robotrl.spec.robot import RobotSpec
+from robotrl.spec.state import Floats, JointCommand, RobotState
+
+
+class LockstepRobot(contextlib.AbstractContextManager["LockstepRobot"]):
+    """The emulator of `robotrl emulate --clock bus`; use as a context manager.
+
+    Attributes:
+        ports: line -> path of its pseudo-terminal.
+        machine: what is behind them. It stands still from an answer of its own to the next byte for it.
+
+    Args:
+        robot: the robot.
+        seed: of everything random.
+
+    Raises:
+        RobotrlError: at the end, what ended the emulation early.
+    """
+
+    def __init__(self, robot: RobotSpec, seed: int = 0) -> None:
+        self.machine = Machine(robot, FaultScript(), seed, log=False)
+        commands, self._commands = os.pipe()
+        reports, report = os.pipe()
+        self._report = os.fdopen(report, "w")
+        self._emulator = Emulator(self.machine, "bus", commands, self._report)
+        self._input, self._reports = commands, os.fdopen(reports)
+        self._thread = threading.Thread(target=self._serve, name="emulator")
+        self._failure: RobotrlError | None = None
+        self.ports: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        """Start, and learn the ports."""
+        self._thread.start()
+        self.ports = json.loads(self._reports.readline())["ports"]
+        # Whatever else it reports is read, so that it never waits for a reader.
+        self._reader = threading.Thread(target=self._reports.read, name="reports")
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop it: the end of its input."""
+        os.close(self._commands)
+        self._thread.join()
+        self._reader.join()
+        self._reports.close()
+        os.close(self._input)
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    def _serve(self) -> None:
+        with self._report:
+            try:
+                self._emulator.run(None)
+            except RobotrlError as error:
+                self._failure = error
+
+
+class WitnessedBody:
+    """The driver of an emulated robot, with what was true when it last read.
+
+    Attributes:
+        qpos: (nq,) of the emulated world, at the end of the last read.
+        qvel: (nv,)
+    """
+
+    def __init__(self, robot: RobotSpec, emulated: LockstepRobot) -> None:
+        self._body = SerialBody(with_patient_buses(robot), emulated.ports)
+        self._data = emulated.machine.plant.data
+        self.qpos: Floats = np.full_like(self._data.qpos, np.nan)
+        self.qvel: Floats = np.full_like(self._data.qvel, np.nan)
+        self._start: tuple[Floats, Floats] | None = None
+
+    def open(self) -> None:
+        """See `SerialBody`."""
+        self._body.open()
+
+    def read(self, now_s: float) -> RobotState:
+        """See `SerialBody`; note what is true."""
+        state = self._body.read(now_s)
+        if self._start:
+            self._data.qpos[:], self._data.qvel[:] = self._start
+            self._start = None
+        self.qpos, self.qvel = self._data.qpos.copy(), self._data.qvel.copy()
+        return state
+
+    def place(self, qpos: Floats, qvel: Floats) -> None:
+        """Put the emulated world into a state (nq,), (nv,) at the end of the next read."""
+        self._start = qpos, qvel
+
+    def write(self, command: JointCommand) -> None:
+        """See `SerialBody`."""
+        self._body.write(command)
+
+    def rearm(self) -> None:
+        """See `SerialBody`."""
+        self._body.rearm()
+
+    def close(self) -> None:
+        """See `SerialBody`."""
+        self._body.close()
