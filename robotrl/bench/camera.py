@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -19,24 +20,39 @@ FOLLOW_S, RISE_S = 0.12, 0.8
 """Time constants of following across the floor, and up and down, where a gait's bobbing should be seen."""
 
 
+@dataclass(frozen=True)
+class View:
+    """Where a camera that stands still looks at, and from where."""
+
+    lookat_m: tuple[float, float, float]
+    distance_m: float
+    azimuth_deg: float
+    elevation_deg: float
+
+
 class Follower:
-    """Keeps a free camera on the moving parts of a model.
+    """Keeps a free camera on the moving parts of a model, or where it is told to.
 
     Attributes:
         camera: to draw with.
         root: the body that it follows.
     """
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, view: View | None = None) -> None:
         """Aim at the first state, `data`, whose derived values are current.
 
-        Sets the model's extent to the size of what moves, because the resolution of shadows goes with it.
+        Sets the model's extent to the size of what moves, because the resolution of shadows goes with it;
+        with a `view`, to the distance from which it is seen.
         """
         moving = np.flatnonzero(model.body_weldid[model.geom_bodyid])
         self.root = int(model.jnt_bodyid[0])
         self._travels = int(model.jnt_type[0]) in {mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_SLIDE}
         self.camera = mujoco.MjvCamera()
         self.camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        if view is not None:
+            self._travels = False
+            self._stand(model, view)
+            return
         places = data.geom_xpos[moving]
         centre = self._centre(data) if self._travels else (places.min(0) + places.max(0)) / 2
         far = np.linalg.norm(places - centre, axis=1) + model.geom_rbound[moving]
@@ -46,6 +62,11 @@ class Follower:
         self.camera.distance = ROOM * float(far.max()) / math.sin(half_view_rad)
         self.camera.elevation = self._elevation(model, data)
         self.camera.azimuth = self._azimuth(model, data)
+
+    def _stand(self, model: mujoco.MjModel, view: View) -> None:
+        self.camera.lookat[:], self.camera.distance = view.lookat_m, view.distance_m
+        self.camera.azimuth, self.camera.elevation = view.azimuth_deg, view.elevation_deg
+        model.stat.extent = view.distance_m
 
     def follow(self, data: mujoco.MjData, passed_s: float) -> None:
         """Move on after `passed_s`; infinitely long jumps to where the root is."""

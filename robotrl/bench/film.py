@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -95,7 +95,9 @@ def _save_job(folder: Path, player: Player, frames: Sequence[Frame], nth: int, l
         folder / JOB,
         qpos=np.array([group[0].qpos for group in groups]),
         restarted=np.array([any(frame.restarted for frame in group) for group in groups]),
+        markers_m=np.array([group[0].markers_m for group in groups]),
         table=np.array([() if look.plain else group[0].table for group in groups], dtype=np.str_),
+        view=() if (view := player.view) is None else (*view.lookat_m, *astuple(view)[1:]),
         picture_s=nth * player.frame_s,
         size_px=np.array(look.size_px),
     )

@@ -10,6 +10,7 @@ from robotrl.bench.evaluate import PolicyDriver
 from robotrl.bench.playback import (
     Advance,
     DirectPlayer,
+    GoalPlayer,
     Player,
     Steppable,
     VelocityPlayer,
@@ -94,7 +95,7 @@ def _of_config(file: Path, actions: Actions | None, seed: int, steering: Steerin
     )
 
 
-def _gym_player(job: GymJob, drive: Callable[[Steppable], Advance], seed: int) -> DirectPlayer:
+def _gym_player(job: GymJob, drive: Callable[[Steppable], Advance], seed: int) -> Player:
     if job.config.env.startswith(THEIRS):
         raise BadInputError(
             "other people's environments draw themselves",
@@ -102,7 +103,8 @@ def _gym_player(job: GymJob, drive: Callable[[Steppable], Advance], seed: int) -
             value=job.config.env,
             allowed="robotrl/TASK",
         )
-    return DirectPlayer(job.evaluation_env(1, seed, threads=1), drive)
+    player = DirectPlayer if job.goals is None else GoalPlayer
+    return player(job.evaluation_env(1, seed, threads=1), drive)
 
 
 def _chosen(actions: Actions | None, seed: int) -> Callable[[Steppable], Advance] | None:

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robotrl.bench.camera import View
 from robotrl.bench.evaluate import TIMESTEP_S
 from robotrl.learn.networks import Actor
 from robotrl.learn.playing import play
 from robotrl.sim.direct import DirectEnv, direct_model
 from robotrl.sim.env import Env
+from robotrl.sim.goal import GoalEnv, goal_model
 from robotrl.spec.state import Floats
 from robotrl.tasks.velocity import VelocityStep, rotate_into_body
 
@@ -31,6 +33,14 @@ ENDLESS_S = 1e6
 """A robot's episode does not time out while it is watched; after a fall it still begins anew."""
 SMOOTH_S = 0.3
 """True velocities are means over this time, or a step's jolts would hide them."""
+
+TARGET_JOINT = "target:joint"
+"""Of the body that shows where the Shadow Hand's object is wanted."""
+
+ARM = View((1.25, 0.75, 0.55), 1.9, 132.0, -18.0)
+"""Of the Fetch arm's table."""
+HAND = View((1.0, 0.92, 0.18), 0.6, 55.0, -30.0)
+"""Of the Shadow Hand's palm."""
 
 Table = tuple[tuple[str, ...], ...]
 
@@ -45,6 +55,8 @@ class Frame:
     """Rows of figures to write beside the picture, each with its name first."""
     restarted: bool
     """The world was reset since the frame before."""
+    markers_m: Floats = dataclasses.field(default_factory=lambda: np.empty((0, 3)))
+    """(k, 3) world positions of goals; their number stays the same."""
 
 
 class Player(Protocol):
@@ -54,11 +66,13 @@ class Player(Protocol):
         model: what to draw it with.
         frame_s: time between two frames.
         findings: sentences about what is played.
+        view: where to stand; None: follow what moves.
     """
 
     model: mujoco.MjModel
     frame_s: float
     findings: Sequence[str]
+    view: View | None
 
     def frames(self) -> Iterator[Frame]:
         """Yield the present state, then each next one; a playback with an end can be played again."""
@@ -137,6 +151,7 @@ class VelocityPlayer:
         self.model = self._env.worlds.world_model(0)
         self.frame_s = self._env.period_s
         self.findings: Sequence[str] = ()
+        self.view: View | None = None
         self._recent: collections.deque[Floats] = collections.deque(maxlen=round(SMOOTH_S / self.frame_s))
 
     def frames(self) -> Iterator[Frame]:
@@ -173,6 +188,7 @@ class DirectPlayer:
         self._worlds = env.inner.worlds
         self.model, self.frame_s = direct_model(env.inner.task), env.inner.period_s
         self.findings: Sequence[str] = ()
+        self.view: View | None = None
         self._advance = drive(env)
 
     def frames(self) -> Iterator[Frame]:
@@ -186,3 +202,44 @@ class DirectPlayer:
             restarted = len(stepped.final_ids) > 0
             reward = float(stepped.reward[0])
             total = 0.0 if restarted else total + reward
+
+
+class GoalPlayer:
+    """One world of a goal task, episode after episode; goals that are places are marked by spheres."""
+
+    def __init__(self, env: UnitActions, drive: Callable[[Steppable], Advance]) -> None:
+        if not isinstance(env.inner, GoalEnv):
+            raise TypeError(f"{type(env.inner).__name__} has no goals")
+        self._env = inner = env.inner
+        self.model, self.frame_s = goal_model(inner.task), inner.period_s
+        self.findings: Sequence[str] = ()
+        self.view = HAND if inner.task.settling is None else ARM
+        self._advance = drive(env)
+        self._target = inner.facts.joint_qpos.get(TARGET_JOINT)
+        if self._target is None:  # what would mark the goal does not move on its own
+            self.model.site_rgba[_targets(self.model), 3] = 0.0
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield one frame an action, for ever."""
+        ticks, restarted = 0, False
+        while True:
+            yield self._frame(ticks * self.frame_s, restarted)
+            with torch.no_grad():
+                stepped = self._advance()
+            restarted = len(stepped.final_ids) > 0
+            ticks = 0 if restarted else ticks + 1
+
+    def _frame(self, time_s: float, restarted: bool) -> Frame:
+        env, goal = self._env, self._env.goal[0].double().numpy()
+        _, achieved, desired = env.layout.split(env.observation)
+        success = bool(env.task.success(achieved, desired)[0])
+        table = (("time", f"{time_s:.2f} s"), ("goal", "reached" if success else "-"))
+        qpos = env.worlds.qpos[0].double().numpy()
+        if self._target is None:
+            return Frame(qpos, table, restarted, goal.reshape(-1, 3))
+        qpos[self._target : self._target + len(goal)] = goal
+        return Frame(qpos, table, restarted)
+
+
+def _targets(model: mujoco.MjModel) -> list[int]:
+    return [i for i in range(model.nsite) if model.site(i).name.startswith("target")]

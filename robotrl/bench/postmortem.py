@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from robotrl.bench.camera import View
 from robotrl.bench.playback import Frame
 from robotrl.errors import BadInputError
 from robotrl.sim.quarantine import Dump
@@ -63,6 +64,7 @@ class DumpPlayer:
         self._substeps = len(dump.targets)
         states = list(_replay(dump))
         self._drawable = [state for state in states if state.drawable]
+        self.view: View | None = None
         self.findings: Sequence[str] = [f"world {dump.world}: {dump.reason}", *self._found(states)]
 
     def frames(self) -> Iterator[Frame]:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from robotrl.bench.camera import Follower
+from robotrl.bench.camera import Follower, View
+from robotrl.bench.markers import add_markers
 from robotrl.sim.exact import register_contact_forces
 
 MODEL, JOB, FILM = "model.mjb", "job.npz", "film.mp4"
@@ -33,31 +34,36 @@ Picture = NDArray[np.uint8]
 def draw(folder: Path) -> None:
     """Draw a job.
 
-    Its arrays are qpos (F, nq); restarted (F,) bool: the camera jumps; table (F, rows, columns) text, empty
-    for none; picture_s between two pictures; size_px (2,) width and height, both even.
+    Its arrays are qpos (F, nq); restarted (F,) bool: the camera jumps; markers_m (F, k, 3) places of goals;
+    table (F, rows, columns) text, empty for none; picture_s between two pictures; view, numbers of a `View`,
+    empty to follow what moves; size_px (2,) width and height, both even.
     """
     register_contact_forces()  # a dump of a task that observes them names the plugin
     model = mujoco.MjModel.from_binary_path(str(folder / MODEL))
     with np.load(folder / JOB, allow_pickle=False) as job:
-        qpos, restarted, table = job["qpos"], job["restarted"], job["table"]
+        rows = job["qpos"], job["restarted"], job["markers_m"], job["table"]
+        view = tuple(job["view"].tolist())
         picture_s, (width, height) = float(job["picture_s"]), (int(side) for side in job["size_px"])
     model.vis.global_.offwidth, model.vis.global_.offheight = width, height
     rate = Fraction(1 / picture_s).limit_denominator(1000)
     data = mujoco.MjData(model)
-    data.qpos[:] = qpos[0]
+    data.qpos[:] = rows[0][0]
     mujoco.mj_forward(model, data)
-    follower = Follower(model, data)  # before the renderer, which reads the extent that it sets
+    follower = Follower(
+        model, data, View(view[:3], *view[3:]) if view else None
+    )  # before the renderer, which reads the extent that it sets
     with (
         mujoco.Renderer(model, height, width) as renderer,
         av.open(str(folder / FILM), "w", options={"movflags": "+faststart"}) as container,
     ):
         stream = container.add_stream("libx264", rate=rate, options={"crf": QUALITY})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for row, jump, figures in zip(qpos, restarted, table, strict=True):
-            data.qpos[:] = row
+        for qpos, jump, markers_m, figures in zip(*rows, strict=True):
+            data.qpos[:] = qpos
             mujoco.mj_forward(model, data)
             follower.follow(data, math.inf if jump else picture_s)
             renderer.update_scene(data, follower.camera)
+            add_markers(renderer.scene, markers_m, model.stat.extent)
             picture = _with_table(renderer.render(), figures)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             print(flush=True)  # noqa: T201 - whoever waits counts lines

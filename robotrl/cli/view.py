@@ -43,7 +43,7 @@ class View:
         check_screen()
         data = mujoco.MjData(player.model)
         data.qpos[:] = next(player.frames()).qpos
-        with open_window(player.model, data, keys.press) as window:
+        with open_window(player.model, data, keys.press, player.view) as window:
             print(KEYS_HELP)
             show(player, data, window, RealClock())
         return 0

@@ -6,7 +6,6 @@ an assumption where it is decided. Time is always an argument.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Code, Fault, InstructionPacket, StatusPacket
+from robotrl.emulator.bus_watchdog import BusWatchdogs
 from robotrl.emulator.dynamixel_registers import ControlTables
 from robotrl.emulator.firmware import (
     RETURN_DELAY_UNIT_S,
@@ -68,14 +68,12 @@ class DynamixelServos(Firmware):
         }
         self.tables = ControlTables(tables, assembled)
         self._called = self.ids
-        self._listeners = self.listeners()
         self._stalled_rad_s = STALLED_SHARE * np.array([s.no_load_speed_rad_s for s in self._types])
         measured = [table.registers[x.PRESENT_LOAD.address] for table in tables]
         self._current_unit_a = np.array([r.unit.scale if r.unit.symbol == "A" else np.inf for r in measured])
         """(n,) of Present Current (126); infinite where that is Present Load."""
         self._parser = dxl.PacketParser()
-        self._last_instruction_s = 0.0
-        self._watchdog_deadline_s = math.inf
+        self._watchdogs = BusWatchdogs(self.tables)
         self._overload_s = np.zeros(len(tables))
         self.tables.values[x.GOAL_POSITION.address][:] = self._counts()
 
@@ -104,14 +102,14 @@ class DynamixelServos(Firmware):
         self.tables.restart(row)
         self.tables.values[x.GOAL_POSITION.address][row] = self._counts()[row]
         self._overload_s[row] = 0.0
-        self._set_watchdog_deadline()
+        self._watchdogs.arm()
 
     def _counts(self) -> Floats:
         counts: Floats = self._encoder + self.tables.values[x.HOMING_OFFSET.address]
         return counts
 
     def _control(self, time_s: float, speed: Floats) -> Floats:
-        if time_s > self._watchdog_deadline_s + 1e-9:
+        if self._watchdogs.due(time_s):
             self._trip_watchdogs(time_s)
         values = self.tables.values
         limit = np.minimum(abs(values[x.GOAL_PWM.address]), values[x.PWM_LIMIT.address])
@@ -139,34 +137,17 @@ class DynamixelServos(Firmware):
         values[x.TORQUE_ENABLE.address][failed] = 0
         self._shut_down(failed, time_s)
 
-    # Bus watchdog --------------------------------------------------------------------------
-
-    def _watched(self) -> Flags:
-        armed: Flags = self.tables.values[x.BUS_WATCHDOG.address] > 0
-        return armed & self.torque_enabled
-
-    def _set_watchdog_deadline(self) -> None:
-        """The earliest time at which silence since the last instruction trips a servo."""
-        settings = self.tables.values[x.BUS_WATCHDOG.address][self._watched()]
-        wait_s = x.WATCHDOG_UNIT_S * float(settings.min()) if len(settings) else math.inf
-        self._watchdog_deadline_s = self._last_instruction_s + wait_s
-
     def _trip_watchdogs(self, time_s: float) -> None:
-        """Stop where silence has lasted longer than the setting: hold the present position."""
-        values = self.tables.values
-        silent_s = time_s - self._last_instruction_s
-        tripped = self._watched() & (silent_s > x.WATCHDOG_UNIT_S * values[x.BUS_WATCHDOG.address] + 1e-9)
-        values[x.BUS_WATCHDOG.address][tripped] = x.WATCHDOG_TRIPPED
+        """Stop the servos for which the host has been silent too long: hold the present position."""
+        tripped = self._watchdogs.trip(time_s)
         # Profile Velocity and Acceleration count as 0 on a trip: the goal is taken over at once.
-        values[x.GOAL_POSITION.address][tripped] = self._counts()[tripped]
+        self.tables.values[x.GOAL_POSITION.address][tripped] = self._counts()[tripped]
         self.events += [ServoEvent("watchdog", self.ids[i], time_s) for i in np.flatnonzero(tripped).tolist()]
-        self._set_watchdog_deadline()
 
     @property
     def watchdog_tripped(self) -> Flags:
         """(n,) whether Bus Watchdog (98) reads -1."""
-        tripped: Flags = self.tables.values[x.BUS_WATCHDOG.address] == x.WATCHDOG_TRIPPED
-        return tripped
+        return self._watchdogs.tripped
 
     @property
     def torque_enabled(self) -> Flags:
@@ -198,8 +179,7 @@ class DynamixelServos(Firmware):
         return replies if packets else self._complain_of_crc(data)
 
     def _execute(self, packet: InstructionPacket, time_s: float) -> list[Reply]:
-        # Every instruction on the bus counts as communication, whomever it is for: e-Manual, Bus Watchdog.
-        self._last_instruction_s = time_s
+        self._watchdogs.heard(time_s)
         # A new id or baud rate holds from the next instruction on. Assumption: the manual does not say.
         self._called = self.ids
         self._listeners = self.listeners()
@@ -208,7 +188,7 @@ class DynamixelServos(Firmware):
             replies = self._dispatch(packet)
         except ProtocolError:
             replies = self._statuses(packet.id, Fault.DATA_LENGTH)
-        self._set_watchdog_deadline()
+        self._watchdogs.arm()
         return replies
 
     def _dispatch(self, packet: InstructionPacket) -> list[Reply]:
@@ -245,12 +225,6 @@ class DynamixelServos(Firmware):
             (x.PRESENT_TEMPERATURE, np.rint(self.temperature_c)),
         ):
             values[register.address][:] = value
-
-    def _rows(self, id_: int) -> list[int]:
-        """The servos that hear themselves addressed; broadcast means all, in order of their ids."""
-        if id_ == dxl.BROADCAST_ID:
-            return [row for rows in self._listeners.values() for row in rows]
-        return self._listeners.get(id_, [])
 
     def _status(self, row: int, fault: Fault, params: bytes = b"") -> StatusPacket:
         alert = dxl.ErrorBit.ALERT if self.tables.of(x.HARDWARE_ERROR_STATUS, row) else 0

@@ -70,7 +70,6 @@ class FeetechServos(Firmware):
         self._registered: dict[int, bytes] = {}
         """Row -> the reg write that waits for an action."""
         self._parser = ft.InstructionParser()
-        self._listeners = self.listeners()
         self._overload_s = np.zeros(len(tables))
         self._overloaded = np.zeros(len(tables), np.bool_)
 
@@ -218,12 +217,6 @@ class FeetechServos(Firmware):
         }
         known = packet.code in set(Code)
         return instructions[Code(packet.code)](packet) if known else []
-
-    def _rows(self, id_: int) -> list[int]:
-        """The servos that hear an id at the line's baud rate; broadcast means all, in order of their ids."""
-        if id_ == ft.BROADCAST_ID:
-            return [row for rows in self._listeners.values() for row in rows]
-        return self._listeners.get(id_, [])
 
     def _spoken(self, rows: Sequence[int], data: Bytes2D | None = None) -> list[Reply]:
         """What servos that answer at once put on the line: bytes of their registers, or a bare status."""

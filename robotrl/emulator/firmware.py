@@ -32,6 +32,9 @@ Assumption: the servo's filter is not published."""
 HEALTH_STEPS = 20
 """Steps between two looks at temperature, voltage and load."""
 
+_BROADCAST_ID = 0xFE
+"""In both protocols."""
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -103,6 +106,8 @@ class Firmware(ABC):
         self._heat_j = np.zeros(len(joints))
         self._supply_v = robot.supply.open_v
         self._step = 0
+        self._listeners: dict[int, list[int]] = {}
+        """Who hears the present instruction; see `listeners`."""
         self._last_byte_s = -math.inf
         self._encoder = self._encode(joint_pos_rad[self.index])
         """(n,) counts of the encoder itself, whole numbers, before any offset."""
@@ -216,11 +221,18 @@ class Firmware(ABC):
                 rows.setdefault(id_, []).append(row)
         return rows
 
+    def _rows(self, id_: int) -> list[int]:
+        """The servos that hear themselves addressed; broadcast means all, in order of their ids."""
+        if id_ == _BROADCAST_ID:
+            return [row for rows in self._listeners.values() for row in rows]
+        return self._listeners.get(id_, [])
+
     def receive(self, data: bytes, time_s: float) -> list[Reply]:
         """Take bytes that have just completely arrived; return what is sent in answer, in order."""
         if time_s - self._last_byte_s > IDLE_RESET_S:
             self._forget()
         self._last_byte_s = time_s
+        self._listeners = self.listeners()
         return self._obey(data, time_s)
 
     def _encode(self, joint_pos_rad: Floats) -> Floats:

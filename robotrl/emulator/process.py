@@ -243,6 +243,9 @@ class Emulator:
     def _serve_once(self) -> None:
         by_fd = {t.fd: line for line, port in self._ports.items() if (t := port.terminal) is not None}
         ready, _, _ = select.select([*by_fd, self._commands], [], [], self._clock.wait_s())
+        for line, port in self._ports.items():
+            if port.terminal is not None:
+                self._machine.set_host_baud(line, port.terminal.baud_bd)
         for fd in ready:
             if fd != self._commands and (terminal := self._ports[by_fd[fd]].terminal) is not None:
                 self._take_bytes(by_fd[fd], terminal)
@@ -264,7 +267,6 @@ class Emulator:
 
     def _take_bytes(self, line: str, terminal: PseudoTerminal) -> None:
         data = terminal.read()
-        self._machine.set_host_baud(line, terminal.baud_bd)
         packets = self._framers[line].feed(data) if line in self._framers else [data]
         for packet in packets:
             self._clock.host_sent(line, packet)

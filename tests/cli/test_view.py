@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from robotrl.bench.camera import View
 from robotrl.bench.opening import open_player
 from robotrl.bench.playback import Frame, Player
 from robotrl.bench.postmortem import HOLD_FRAMES, DumpPlayer, component_names
@@ -32,6 +33,10 @@ from robotrl.spec.state import Floats
 
 LOW, HIGH = np.array([-0.4, -0.2, -1.0]), np.array([0.4, 0.2, 1.0])
 UP, DOWN, LEFT, COMMA = 265, 264, 263, 44
+
+MODEL = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><body><joint type='slide'/><geom size='1'/></body></worldbody></mujoco>"
+)
 
 CHEETAH = """\
 env = "robotrl/HalfCheetah-v5"
@@ -204,6 +209,7 @@ class _Window:
         self.shown: list[Floats] = []
         self.at_s: list[float] = []
         self.texts: list[tuple[str, str]] = []
+        self.user_scn = mujoco.MjvScene(MODEL, maxgeom=10)
 
     def is_running(self) -> bool:
         return self._left > 0
@@ -221,19 +227,16 @@ class _Window:
 
 
 class _Three:
-    """A playback of three frames."""
+    """A playback of three frames with a goal that moves."""
 
-    frame_s = 0.25
+    model, frame_s = MODEL, 0.25
     findings: Sequence[str] = ()
-
-    def __init__(self) -> None:
-        self.model = mujoco.MjModel.from_xml_string(
-            "<mujoco><worldbody><body><joint type='slide'/><geom size='1'/></body></worldbody></mujoco>"
-        )
+    view: View | None = None
 
     def frames(self) -> Iterator[Frame]:
         for number in range(3):
-            yield Frame(np.array([float(number)]), (("frame", str(number)), ("of", "3")), restarted=False)
+            table = (("frame", str(number)), ("of", "3"))
+            yield Frame(np.array([float(number)]), table, restarted=False, markers_m=np.full((1, 3), number))
 
 
 def test_the_window_shows_each_frame_in_its_time_and_repeats_a_playback_that_ends() -> None:
@@ -244,6 +247,37 @@ def test_the_window_shows_each_frame_in_its_time_and_repeats_a_playback_that_end
     np.testing.assert_array_equal(np.concatenate(window.shown), [0, 1, 2, 0, 1, 2, 0])
     np.testing.assert_allclose(window.at_s, 0.25 * np.arange(7))
     assert window.texts[1] == ("frame\nof", "1\n3")
+    assert window.user_scn.ngeom == 1, "the goal's marker, and not one for each frame"
+    np.testing.assert_array_equal(window.user_scn.geoms[0].pos, [0, 0, 0])
+
+
+def _frames(config: str, ticks: int) -> tuple[Player, list[Frame]]:
+    player = open_player(config, "random", 1, _forward)
+    return player, list(islice(player.frames(), ticks))
+
+
+def test_goals_that_are_places_are_marked_and_the_models_own_mark_is_hidden() -> None:
+    player, frames = _frames("fetch_push", 51)
+    goal_z_m = {float(frame.markers_m[0, 2]) for frame in frames[:50]}
+    assert len(goal_z_m) == 1, "an episode has one goal"
+    assert 0.4 < goal_z_m.pop() < 0.5, "on the table"
+    assert frames[50].restarted
+    assert (frames[50].markers_m != frames[49].markers_m).any()
+    assert frames[7].table == (("time", "0.28 s"), ("goal", "reached")), "it starts near this one"
+    assert player.model.site("target0").rgba[3] == 0.0
+    hand = _frames("hand_reach", 1)[1][0]
+    assert hand.markers_m.shape == (5, 3), "a place for each fingertip"
+    assert hand.table[1] == ("goal", "-")
+
+
+def test_an_objects_goal_is_shown_by_the_body_that_is_there_for_it() -> None:
+    player, frames = _frames("hand_block_rotate_z", 3)
+    start = player.model.joint("target:joint").qposadr[0]
+    poses = np.array([frame.qpos[start : start + 7] for frame in frames])
+    np.testing.assert_array_equal(poses[0], poses[2])
+    assert np.linalg.norm(poses[0, 3:]) == pytest.approx(1.0, abs=1e-5)
+    assert (poses[0] != player.model.qpos0[start : start + 7]).any()
+    assert frames[0].markers_m.shape == (0, 3)
 
 
 def test_without_a_screen_view_says_so_in_one_sentence(
