@@ -213,7 +213,7 @@ class GoalPlayer:
         self._env = inner = env.inner
         self.model, self.frame_s = goal_model(inner.task), inner.period_s
         self.findings: Sequence[str] = ()
-        self.view = HAND if inner.task.settling is None else ARM
+        self.view: View | None = HAND if inner.task.settling is None else ARM
         self._advance = drive(env)
         self._target = inner.facts.joint_qpos.get(TARGET_JOINT)
         if self._target is None:  # what would mark the goal does not move on its own
