@@ -26,8 +26,8 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
     """Build the Markdown table.
 
     Args:
-        benchmarks: folder of `train.json`, `learn.json`, `speed.json`, `hindsight.json`, `deploy.json`,
-            `sim.json`, `demo.json`.
+        benchmarks: folder of `sim.json`, `train.json`, `learn.json`, `speed.json`, `hindsight.json`,
+            `bus.json`, `fuzz.json`, `deploy.json`, `demo.json`.
         policy: the shipped policy.
 
     Raises:
@@ -40,6 +40,8 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
         *_speed(_load(benchmarks / "speed.json")),
         *_hindsight(_load(benchmarks / "hindsight.json")),
         *_scores(Policy.load(policy).contract.provenance.scores),
+        *_buses(_load(benchmarks / "bus.json")),
+        *_parsers(_load(benchmarks / "fuzz.json")),
         *_deployment(_load(benchmarks / "deploy.json")),
         *_demo(_load(benchmarks / "demo.json")),
     ]
@@ -212,6 +214,31 @@ def _scores(f: dict[str, float]) -> list[Row]:
         return what, measured, "robotrl eval quad12_walk"
 
     return [row("shipped policy, randomised robots", ""), row("shipped policy, nominal robot", "nominal_")]
+
+
+def _buses(f: dict[str, Any]) -> list[Row]:
+    command = "robotrl bench bus"
+    rows = []
+    for bus in f["buses"]:
+        computed = f"{bus['wire_ms'] + bus['pauses_ms']:.2f} ms of wire, {bus['usb_ms']:.0f} ms of USB"
+        what = f"{bus['bus']}: cycle against wire time and USB latency"
+        rows.append((what, f"{bus['ratio']:.2f} ({bus['cycle_ms']:.2f} ms; {computed})", command))
+    rates = f"{_thousands(f['sdk_our_cycles_per_s'])} against {_thousands(f['sdk_cycles_per_s'])}"
+    return [
+        *rows,
+        ("encoding and decoding 12 servos", f"{f['codec_us']:.0f} us", command),
+        (
+            "bus cycles against `dynamixel-sdk`, wire without latency in the process; through a pty",
+            f"{f['sdk_ratio']:.1f} times ({rates} a second); {f['sdk_pty_ratio']:.1f} times",
+            command,
+        ),
+    ]
+
+
+def _parsers(f: dict[str, Any]) -> list[Row]:
+    intact = sum(protocol["intact"] for protocol in f["protocols"])
+    what = f"{f['streams']:,} random and damaged byte streams through {len(f['protocols'])} parsers"
+    return [(what, f"no failure, {intact:,} intact packets found", "robotrl bench fuzz")]
 
 
 def _deployment(f: dict[str, float]) -> list[Row]:

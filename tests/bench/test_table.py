@@ -46,6 +46,8 @@ def test_every_command_of_the_table_is_named() -> None:
         "bench learn",
         "bench learn --speed",
         "bench hindsight",
+        "bench bus",
+        "bench fuzz",
         "bench deploy",
         "eval quad12_walk",
         "demo",
