@@ -39,7 +39,7 @@ class EmulatedRobot(contextlib.AbstractContextManager["EmulatedRobot"]):
     """
 
     def __init__(self, robot: str, truth: Path) -> None:
-        command = [sys.executable, "-m", "robotrl", "emulate", "--robot", robot, "--clock", "wall"]
+        command = [sys.executable, "-m", "robotrl", "emulate", robot, "--clock", "wall"]
         self._process = subprocess.Popen(
             [*command, "--truth", str(truth)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

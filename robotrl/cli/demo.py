@@ -138,7 +138,7 @@ def _walk(folder: Path, policy: str) -> None:
 
     script, record = folder / "walk.toml", folder / "run.mcap"
     script.write_text(SCRIPT, encoding="utf-8")
-    _show("emulate", "--robot", ROBOT, "--truth", str(folder / "truth.npz"))
+    _show("emulate", ROBOT, "--truth", str(folder / "truth.npz"))
     with EmulatedRobot(ROBOT, folder / "truth.npz") as emulated:
         ports = [word for line, port in emulated.ports.items() for word in ("--port", f"{line}={port}")]
         command = _show(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import tyro
+
 from robotrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,11 +30,11 @@ class Emulate:
     `unplug LINE`, `plug LINE`, `eject LINE`, `insert LINE`, `push VX VY`, `stop`; each is acknowledged by a
     JSON line. The end of the input stops it as well.
 
-    Example: `robotrl emulate --robot quad12 --truth truth.npz`
+    Example: `robotrl emulate hardware/quad12 --truth truth.npz`
     """
 
-    robot: str = "quad12"
-    """Name of a shipped robot, or path of a robot.toml."""
+    robot: tyro.conf.Positional[str] = "quad12"
+    """Name of a shipped robot, or path of a robot.toml or its folder."""
     clock: Literal["wall", "bus"] = "wall"
     """`wall`: real time. `bus`: time advances only with the traffic, so that runs repeat exactly."""
     truth: Path | None = None

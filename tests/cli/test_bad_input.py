@@ -56,34 +56,34 @@ def _foreign_folder(folder: Path) -> None:
 
 CASES = {
     "unknown key in robot.toml": Case(
-        "emulate --robot F",
+        "emulate F",
         ("F", "limits.torque_mn", "allowed"),
         _robot("torque_nm = 1.5", "torque_mn = 1.5"),
     ),
     "wrong type in robot.toml": Case(
-        "emulate --robot F", ("F", "control.rate_hz", "'fast'"), _robot("rate_hz = 50.0", 'rate_hz = "fast"')
+        "emulate F", ("F", "control.rate_hz", "'fast'"), _robot("rate_hz = 50.0", 'rate_hz = "fast"')
     ),
     "missing limit in robot.toml": Case(
-        "emulate --robot F", ("F", "limits.tilt_rad", "missing"), _robot("tilt_rad = 1.0\n", "")
+        "emulate F", ("F", "limits.tilt_rad", "missing"), _robot("tilt_rad = 1.0\n", "")
     ),
     "impossible limit in robot.toml": Case(
-        "emulate --robot F", ("F", "limits.torque_nm", "99.0"), _robot("torque_nm = 1.5", "torque_nm = 99.0")
+        "emulate F", ("F", "limits.torque_nm", "99.0"), _robot("torque_nm = 1.5", "torque_nm = 99.0")
     ),
     "model of a package that is not there": Case(
-        "emulate --robot F",
+        "emulate F",
         ("F", "model", "no_package:x.xml", "pip install no-package"),
         _robot('model = "model.xml"', 'model = "no_package:x.xml"'),
     ),
     "limit of a sense that the robot lacks": Case(
-        "emulate --robot F",
+        "emulate F",
         ("F", "estimator: is missing", "limits.estimator_stale_s"),
         _robot("imu_stale_s = 0.05", "imu_stale_s = 0.05\nestimator_stale_s = 0.05"),
     ),
     "goal for a policy that reads none": Case(
         "run quad12_walk --goal 0.1 0.2", ("step[1].goal", "velocity_command")
     ),
-    "robot.toml that is no TOML": Case("emulate --robot F", ("F", "TOML"), lambda f: _write(f, "name =")),
-    "unknown robot": Case("emulate --robot no-such-robot", ("no-such-robot", "quad12")),
+    "robot.toml that is no TOML": Case("emulate F", ("F", "TOML"), lambda f: _write(f, "name =")),
+    "unknown robot": Case("emulate no-such-robot", ("no-such-robot", "quad12")),
     "unknown key in a config": Case(
         "train F --out out", ("F", "sim.wrlds", "allowed"), _config("worlds = ", "wrlds = ")
     ),

@@ -39,7 +39,7 @@ def test_a_feetech_robot_prints_its_ports_and_answers_until_it_is_stopped(
 ) -> None:
     file = tmp_path / "robot.toml"
     file.write_text(to_toml(table(protocol)), encoding="utf-8")
-    command = [sys.executable, "-m", "robotrl", "emulate", "--robot", str(file), "--clock", "bus"]
+    command = [sys.executable, "-m", "robotrl", "emulate", str(file), "--clock", "bus"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         robot = Emulator(process)
         assert set(robot.ports) == {"legs", "imu"}

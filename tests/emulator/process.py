@@ -55,8 +55,8 @@ class Emulator:
 
 @contextmanager
 def emulator(*options: str) -> Iterator[Emulator]:
-    """Run `robotrl emulate --robot quad12` with more options; it is gone afterwards."""
-    command = [sys.executable, "-m", "robotrl", "emulate", "--robot", "quad12", *options]
+    """Run `robotrl emulate quad12` with more options; it is gone afterwards."""
+    command = [sys.executable, "-m", "robotrl", "emulate", "quad12", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield Emulator(process)

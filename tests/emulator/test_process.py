@@ -196,14 +196,18 @@ def test_the_bus_clock_is_refused_where_a_port_would_take_it_away(
     assert "[[eject]]" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", ["--robot", "--faults", "--truth"])
+@pytest.mark.parametrize("wrong", ["robot", "--faults", "--truth"])
 def test_wrong_use_is_one_sentence_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
 ) -> None:
     script = tmp_path / "faults.toml"
     script.write_text('[[cut]]\nline = "arms"\nfrom_s = 0\nuntil_s = 1\n', encoding="utf-8")
-    value = {"--robot": "nobody", "--faults": str(script), "--truth": str(tmp_path / "no" / "truth.npz")}
-    assert main(["emulate", wrong, value[wrong]]) == 2
+    arguments = {
+        "robot": ["nobody"],
+        "--faults": ["--faults", str(script)],
+        "--truth": ["--truth", str(tmp_path / "no" / "truth.npz")],
+    }
+    assert main(["emulate", *arguments[wrong]]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert len(said.err.splitlines()) == 1
