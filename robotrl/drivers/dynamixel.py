@@ -30,6 +30,8 @@ FAST_HEADER = 8
 """Bytes before the first block of a fast sync read's reply."""
 FAST_BLOCK_OVERHEAD = 4
 """ERR, ID and CRC around the data of one servo in a fast sync read's reply."""
+CLEAR_TURNS = b"\x01\x44\x58\x4c\x22"
+"""Parameters of a clear: what is cleared, and a word that nobody sends by accident."""
 MAX_LENGTH = 1024
 """Longest LEN believed: more than 30 servos x 25 bytes, and short enough to resynchronise soon."""
 
@@ -180,7 +182,7 @@ def reboot(id_: int) -> bytes:
 
 def clear(id_: int) -> bytes:
     """Bring Present Position into one turn again, by whole turns; refused while the servo moves."""
-    return InstructionPacket(id_, Code.CLEAR, b"\x01\x44\x58\x4c\x22").encode()
+    return InstructionPacket(id_, Code.CLEAR, CLEAR_TURNS).encode()
 
 
 def factory_reset(id_: int, reset: Reset, *, erase_settings: bool = False) -> bytes:

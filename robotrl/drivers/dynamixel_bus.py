@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from robotrl.drivers import dynamixel as dxl
+from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Fault, StatusPacket
 from robotrl.drivers.dynamixel_group import decode_fast_sync_reply, decode_sync_reply
 from robotrl.drivers.registers import Bytes2D, Register
@@ -26,6 +27,8 @@ class DynamixelBus(ServoBus):
     The first try of a read is a fast sync read where robot.toml allows it; retries ask those that are
     missing by plain sync read, where every servo's answer stands for itself.
     """
+
+    _table_end = x.BACKUP_READY.end
 
     def ping(self, id_: int) -> int | None:
         """Return a servo's model number, or None when it does not answer."""

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from robotrl.drivers import feetech as ft
+from robotrl.drivers import scs
 from robotrl.drivers.port import Port
 from robotrl.drivers.registers import Bytes2D, Register
 from robotrl.drivers.replies import Replies
@@ -34,6 +35,8 @@ class FeetechBus(ServoBus):
             another byte order.
         has_sync_read: STS servos know sync read, SCS servos do not.
     """
+
+    _table_end = scs.MOVING.end  # STS servos have more
 
     def __init__(
         self, port: Port, spec: BusSpec, ids: Sequence[int], model_number: Register, *, has_sync_read: bool

@@ -10,6 +10,7 @@ from functools import cache
 
 import numpy as np
 
+from robotrl.drivers.lengths import Lengths
 from robotrl.drivers.port import Port
 from robotrl.drivers.registers import Block, Bytes2D, Ints, Register
 from robotrl.drivers.replies import Replies
@@ -24,8 +25,6 @@ PATIENCE_S = 0.05
 _BITS_PER_BYTE = 10  # 8N1
 _TURNAROUND_S = 50e-6
 """A servo's pause before its answer with a return delay of 0, as measured on real buses."""
-_TAIL = 1
-"""Bytes read beyond the wanted ones when an answer to an earlier read may still be on its way."""
 _PREPARED = 16
 """Requests that are kept encoded: those of a few registers, with and without the servos that are silent."""
 _SILENT_READS = 3
@@ -56,8 +55,8 @@ class Started:
     Attributes:
         requests: of the first try; the first of them has been sent.
         address: first byte that is read.
-        size: bytes of each servo.
-        tail: bytes read beyond them.
+        length: bytes that are read of each servo.
+        wanted: those of them that were asked for; the others only tell the answers from late ones.
         retries: how often what is missing may be asked for again.
         timeout_s: of each request.
         due_s: when the first one is answered if all goes well.
@@ -65,8 +64,8 @@ class Started:
 
     requests: Sequence[Request]
     address: int
-    size: int
-    tail: int
+    length: int
+    wanted: slice
     retries: int
     timeout_s: float
     due_s: float
@@ -76,9 +75,7 @@ class ServoBus(ABC):
     """Talks to a fixed list of servos behind one port.
 
     A late answer, one to a read that was already given up, is told from the current one by its
-    length, as neither protocol numbers its packets: after every incomplete read the next one asks
-    for one byte more, or again for one less. An answer two reads late has the right length again; it
-    would have to arrive between the request and the current answer, as older bytes are drained.
+    length: see `Lengths`. Bytes that arrive between two reads are drained.
 
     Args:
         port: where the bytes go; its `PortError` passes through every method.
@@ -86,11 +83,14 @@ class ServoBus(ABC):
         ids: the servos, in the order of all arrays.
     """
 
+    _table_end: int
+    """First address behind the registers that all servos of the protocol have."""
+
     def __init__(self, port: Port, spec: BusSpec, ids: Sequence[int]) -> None:
         self.ids = tuple(ids)
         self._port = port
         self._spec = spec
-        self._tail = 0
+        self._lengths = Lengths()
         self._silent_reads = 0
         self._order = self.ids
         self._prepared: dict[tuple[int, int, tuple[int, ...]], Sequence[Request]] = {}
@@ -159,7 +159,7 @@ class ServoBus(ABC):
 
         Those silent last time are asked last: others may wait behind them for their turn on the line.
         """
-        answers = _Answers(self.ids, started.size + started.tail)
+        answers = _Answers(self.ids, started.length)
         retries = started.retries
         # Many answers that are each only a little late use the time up as one does that never comes.
         spare_s = (1 + retries) * started.timeout_s
@@ -175,12 +175,12 @@ class ServoBus(ABC):
                     break
             if not answers.complete:
                 ids = tuple(id_ for id_ in self._order if not answers.has((id_,)))
-                requests = self._requests(started.address, answers.size, ids, first=False)
+                requests = self._requests(started.address, started.length, ids, first=False)
         if waits <= retries or not answers.complete:
-            self._tail = _TAIL - self._tail  # what is still to come must not answer the next read
+            self._lengths.leave(started.length)
         self._silent_reads = 0 if answers.any else self._silent_reads + 1
         self._order = self._next_order(answers)
-        return answers.replies(started.size)
+        return answers.replies(started.wanted)
 
     def read_once(self, address: int, size: int) -> Replies:
         """Read the same bytes of every servo without retries: whoever asks can ask again in the next tick."""
@@ -201,8 +201,11 @@ class ServoBus(ABC):
     def _begin(self, address: int, size: int, retries: int, timeout_s: float) -> Started:
         """Send the first request of a read; until it is answered it may be retried so many times."""
         self._port.drain()
-        requests = self._first_requests(address, size + self._tail)
-        return Started(requests, address, size, self._tail, retries, timeout_s, self._send(requests[0]))
+        length = self._lengths.pick(size, self._table_end)
+        lead = min(length - size, max(0, address + length - self._table_end))
+        requests = self._first_requests(address - lead, length)
+        wanted = slice(lead, lead + size)
+        return Started(requests, address - lead, length, wanted, retries, timeout_s, self._send(requests[0]))
 
     def _first_requests(self, address: int, size: int) -> Sequence[Request]:
         """The requests of a first try; as a rule the same as in the tick before."""
@@ -252,7 +255,7 @@ class _Answers:
     """
 
     def __init__(self, ids: tuple[int, ...], size: int) -> None:
-        self.size = size
+        self._size = size
         self._ids = ids
         self._replies: Replies | None = None
         """None before the first answer."""
@@ -307,17 +310,16 @@ class _Answers:
             return
         for i in np.flatnonzero(found.fresh).tolist():
             if self._replies is None:
-                self._replies = Replies.none_of(len(self._ids), self.size)
+                self._replies = Replies.none_of(len(self._ids), self._size)
             row = self._ids.index(ids[i])
             if not self._replies.fresh[row]:
                 self._replies.put(row, int(found.error[i]), found.data[i].tobytes())
         self.complete = self._replies is not None and bool(self._replies.fresh.all())
 
-    def replies(self, size: int) -> Replies:
+    def replies(self, wanted: slice) -> Replies:
         """Return what was gathered, without the bytes that only told it from late answers."""
-        if self._replies is None:
-            return Replies.none_of(len(self._ids), size)
-        return Replies(self._replies.data[:, :size], self._replies.error, self._replies.fresh)
+        found = self._replies or Replies.none_of(len(self._ids), self._size)
+        return Replies(found.data[:, wanted], found.error, found.fresh)
 
 
 def check_range(register: Register, values: Ints, ids: Sequence[int]) -> None:

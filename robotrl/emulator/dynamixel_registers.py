@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from robotrl.drivers import xseries as x
 from robotrl.drivers.dynamixel import Fault
@@ -53,6 +53,12 @@ class ControlTables(RegisterFile):
         self.reset_ram(servo)
         self.values[x.GOAL_PWM.address][servo] = self.values[x.PWM_LIMIT.address][servo]
 
+    def factory_reset(self, servo: int, kept: Collection[int]) -> None:
+        """Give one servo's EEPROM registers, but for those at some addresses, their initial values."""
+        for register in self.tables[servo].registers.values():
+            if register.area is Area.EEPROM and register.address not in kept:
+                self.values[register.address][servo] = register.initial
+
     def block(self, address: int, size: int) -> Bytes2D | Fault:
         """Return (n, size) bytes from `address` on, or why not.
 
@@ -73,15 +79,24 @@ class ControlTables(RegisterFile):
             address: of the first register; `data` must cover whole registers without gaps.
             data: little-endian values.
         """
-        entries = self._split(servo, address, data)
+        entries = self._allowed(servo, address, data)
         if isinstance(entries, Fault):
             return entries
         for register, value in entries:
-            if fault := self._refusal(servo, register, value):
-                return fault
-        for register, value in entries:
             self.values[register.address][servo] = value
         return Fault.NONE
+
+    def refusal(self, servo: int, address: int, data: bytes) -> Fault:
+        """Return why a `write` would be refused now; NONE if it would not."""
+        entries = self._allowed(servo, address, data)
+        return entries if isinstance(entries, Fault) else Fault.NONE
+
+    def _allowed(self, servo: int, address: int, data: bytes) -> Sequence[tuple[Register, int]] | Fault:
+        entries = self._split(servo, address, data)
+        if isinstance(entries, Fault):
+            return entries
+        faults = (self._refusal(servo, register, value) for register, value in entries)
+        return next(filter(None, faults), None) or entries
 
     def _split(self, servo: int, address: int, data: bytes) -> Sequence[tuple[Register, int]] | Fault:
         if not data:

@@ -1,4 +1,4 @@
-"""Firmware of the X-series servos on one Dynamixel bus: instructions, bus watchdog, protection.
+"""Firmware of the X-series servos on one Dynamixel bus: what they hear, what they do then, and what they say.
 
 Source: ROBOTIS e-Manual, "Protocol 2.0" and "XC430-W240-T". What the manual leaves open is marked as
 an assumption where it is decided. Time is always an argument.
@@ -6,164 +6,50 @@ an assumption where it is decided. Time is always an argument.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
-from robotrl.drivers.dynamixel import Code, Fault, InstructionPacket, StatusPacket
-from robotrl.emulator.bus_watchdog import BusWatchdogs
-from robotrl.emulator.dynamixel_registers import ControlTables
-from robotrl.emulator.firmware import (
-    RETURN_DELAY_UNIT_S,
-    TURNAROUND_S,
-    Firmware,
-    Flags,
-    Floats,
-    Reply,
-    ServoEvent,
-    collided,
-    control_table,
-)
-from robotrl.emulator.plant import STEP_S
+from robotrl.drivers.dynamixel import Code, Fault, InstructionPacket, Reset, StatusPacket
+from robotrl.drivers.dynamixel_group import Span, split_bulk_read, split_bulk_write
+from robotrl.emulator.dynamixel_control import DynamixelControl
+from robotrl.emulator.firmware import RETURN_DELAY_UNIT_S, TURNAROUND_S, Floats, Reply, collided
 from robotrl.errors import ProtocolError
 from robotrl.spec.robot import RobotSpec
 
 FAST_TURNAROUND_S = 10e-6
 """A servo's own time inside the one frame of a fast sync read."""
-OVERLOAD_S = 2.0
-"""Full drive against a stalled shaft for this long is an Overload Error. Assumption."""
-STALLED_SHARE = 0.05
-"""Stalled: slower than this share of the no-load speed."""
 
-_BAUDS_BD = (9600, 57600, 115200, 1000000, 2000000, 3000000, 4000000, 4500000)
-"""Of each code of Baud Rate (8)."""
 _ANSWER_READS = 1
 _ANSWER_ALL = 2
 
+_KEPT: Mapping[Reset, frozenset[int]] = MappingProxyType(
+    {
+        Reset.ALL: frozenset(),
+        Reset.EXCEPT_ID: frozenset((x.ID.address,)),
+        Reset.EXCEPT_ID_AND_BAUD_RATE: frozenset((x.ID.address, x.BAUD_RATE.address)),
+    }
+)
+"""Addresses of what a factory reset leaves as it is."""
 
-class DynamixelServos(Firmware):
-    """All servos on one Dynamixel bus. Arrays are (n,) in spec order of the joints on this bus.
 
-    They come as after assembly: ids and baud rate set, everything else at its factory value, torque
-    off. A real X-series goal survives torque off; so it does here, and a host that enables torque
-    without setting the goal first makes the robot jump.
-
-    Args:
-        robot: the robot.
-        bus: name of the bus.
-        joint_pos_rad: (all joints,) angles at power-up.
-
-    Raises:
-        SimulationError: a servo's model is not known.
-    """
+class DynamixelServos(DynamixelControl):
+    """All servos on one Dynamixel bus, as `DynamixelControl`, with their ears and voices."""
 
     def __init__(self, robot: RobotSpec, bus: str, joint_pos_rad: Floats) -> None:
         super().__init__(robot, bus, joint_pos_rad)
-        tables = [control_table(servo) for servo in self._types]
-        assembled = {
-            x.ID.address: np.array(self._assembled_ids),
-            x.BAUD_RATE.address: np.full(len(tables), _BAUDS_BD.index(self.line_baud_bd)),
-        }
-        self.tables = ControlTables(tables, assembled)
         self._called = self.ids
-        self._stalled_rad_s = STALLED_SHARE * np.array([s.no_load_speed_rad_s for s in self._types])
-        measured = [table.registers[x.PRESENT_LOAD.address] for table in tables]
-        self._current_unit_a = np.array([r.unit.scale if r.unit.symbol == "A" else np.inf for r in measured])
-        """(n,) of Present Current (126); infinite where that is Present Load."""
         self._parser = dxl.PacketParser()
-        self._watchdogs = BusWatchdogs(self.tables)
-        self._overload_s = np.zeros(len(tables))
-        self.tables.values[x.GOAL_POSITION.address][:] = self._counts()
-
-    # The firmware's own step ---------------------------------------------------------------
-
-    @property
-    def ids(self) -> Sequence[int]:
-        """(n,) ID (7)."""
-        return self.tables.values[x.ID.address].tolist()  # type: ignore[no-any-return]
-
-    @property
-    def bauds_bd(self) -> Sequence[int]:
-        """(n,) Baud Rate (8)."""
-        return [_BAUDS_BD[code] for code in self.tables.values[x.BAUD_RATE.address].tolist()]
-
-    def set_id(self, row: int, id_: int) -> None:
-        """Give a servo another id, as if it had come with it."""
-        self.tables.values[x.ID.address][row] = id_
-
-    def set_baud(self, row: int, baud_bd: int) -> None:
-        """Give a servo another baud rate, as if it had come with it."""
-        self.tables.values[x.BAUD_RATE.address][row] = _BAUDS_BD.index(baud_bd)
+        self._registered: dict[int, tuple[int, bytes]] = {}
+        """Row -> address and data of the reg write that waits for an action."""
 
     def power_cycle(self, row: int) -> None:
         """Start a servo anew: torque off, RAM initial, errors cleared, goal where the shaft is."""
-        self.tables.restart(row)
-        self.tables.values[x.GOAL_POSITION.address][row] = self._counts()[row]
-        self._overload_s[row] = 0.0
-        self._watchdogs.arm()
-
-    def _counts(self) -> Floats:
-        counts: Floats = self._encoder + self.tables.values[x.HOMING_OFFSET.address]
-        return counts
-
-    def _control(self, time_s: float, speed: Floats) -> Floats:
-        if self._watchdogs.due(time_s):
-            self._trip_watchdogs(time_s)
-        values = self.tables.values
-        limit = np.minimum(abs(values[x.GOAL_PWM.address]), values[x.PWM_LIMIT.address])
-        error = values[x.GOAL_POSITION.address] - self._counts()
-        driven = self._proportional(values[x.POSITION_P_GAIN.address], error, limit)
-        pwm = np.where(self.torque_enabled, driven, 0.0)
-        saturated = self.torque_enabled & (abs(pwm) >= limit) & (limit > 0)
-        stalled = saturated & (abs(speed) < self._stalled_rad_s)
-        self._overload_s = np.where(stalled, self._overload_s + STEP_S, 0.0)
-        return pwm
-
-    def _check_health(self, time_s: float) -> None:
-        """Raise Hardware Error bits, and turn off the torque where Shutdown says so."""
-        values = self.tables.values
-        volts = round(self._supply_v / x.VOLTAGE_UNIT_V)
-        bad_voltage = (volts > values[x.MAX_VOLTAGE_LIMIT.address]) | (
-            volts < values[x.MIN_VOLTAGE_LIMIT.address]
-        )
-        hot = self.temperature_c > values[x.TEMPERATURE_LIMIT.address]
-        status = values[x.HARDWARE_ERROR_STATUS.address]
-        status |= np.where(bad_voltage, int(x.HardwareError.INPUT_VOLTAGE), 0)
-        status |= np.where(hot, int(x.HardwareError.OVERHEATING), 0)
-        status |= np.where(self._overload_s > OVERLOAD_S, int(x.HardwareError.OVERLOAD), 0)
-        failed = (status & values[x.SHUTDOWN.address] != 0) & self.torque_enabled
-        values[x.TORQUE_ENABLE.address][failed] = 0
-        self._shut_down(failed, time_s)
-
-    def _trip_watchdogs(self, time_s: float) -> None:
-        """Stop the servos for which the host has been silent too long: hold the present position."""
-        tripped = self._watchdogs.trip(time_s)
-        # Profile Velocity and Acceleration count as 0 on a trip: the goal is taken over at once.
-        self.tables.values[x.GOAL_POSITION.address][tripped] = self._counts()[tripped]
-        self.events += [ServoEvent("watchdog", self.ids[i], time_s) for i in np.flatnonzero(tripped).tolist()]
-
-    @property
-    def watchdog_tripped(self) -> Flags:
-        """(n,) whether Bus Watchdog (98) reads -1."""
-        return self._watchdogs.tripped
-
-    @property
-    def torque_enabled(self) -> Flags:
-        """(n,) Torque Enable (64)."""
-        enabled: Flags = self.tables.values[x.TORQUE_ENABLE.address] == 1
-        return enabled
-
-    @property
-    def goal_rad(self) -> Floats:
-        """(n,) Goal Position (116) as a joint angle."""
-        values = self.tables.values
-        raw = values[x.GOAL_POSITION.address] - values[x.HOMING_OFFSET.address]
-        angle: Floats = self._sign * (raw - self._zero) / self._counts_per_rad
-        return angle
-
-    # Instructions --------------------------------------------------------------------------
+        super().power_cycle(row)
+        self._registered.pop(row, None)
 
     def _forget(self) -> None:
         self._parser.reset()
@@ -192,39 +78,23 @@ class DynamixelServos(Firmware):
         return replies
 
     def _dispatch(self, packet: InstructionPacket) -> list[Reply]:
-        by_id = {Code.PING: self._ping, Code.REBOOT: self._reboot}
-        whole = {Code.READ: self._read, Code.WRITE: self._write}
-        by_params = {
+        instructions = {
+            Code.PING: self._ping,
+            Code.READ: self._read,
+            Code.WRITE: self._write,
+            Code.REG_WRITE: self._reg_write,
+            Code.ACTION: self._action,
+            Code.FACTORY_RESET: self._factory_reset,
+            Code.REBOOT: self._reboot,
+            Code.CLEAR: self._clear,
             Code.SYNC_READ: self._sync_read,
             Code.FAST_SYNC_READ: self._fast_sync_read,
             Code.SYNC_WRITE: self._sync_write,
+            Code.BULK_READ: self._bulk_read,
+            Code.BULK_WRITE: self._bulk_write,
         }
-        if packet.code in by_id:
-            return by_id[Code(packet.code)](packet.id)
-        if packet.code in whole:
-            return whole[Code(packet.code)](packet)
-        if packet.code in by_params:
-            return by_params[Code(packet.code)](packet.params)
-        return self._statuses(packet.id, Fault.INSTRUCTION)
-
-    def _refresh(self, time_s: float) -> None:
-        """Bring the Present registers up to the last control step."""
-        values = self.tables.values
-        speed = self._measured_velocity()
-        load = self._pwm / self._pwm_full / x.LOAD_UNIT
-        effort = np.where(np.isfinite(self._current_unit_a), self._current_a / self._current_unit_a, load)
-        for register, value in (
-            (x.REALTIME_TICK, np.full(len(self.ids), int(time_s * 1000) % 32768)),
-            (x.MOVING, abs(speed) > values[x.MOVING_THRESHOLD.address]),
-            (x.PRESENT_PWM, self._pwm),
-            (x.PRESENT_LOAD, np.rint(effort)),
-            (x.PRESENT_VELOCITY, np.rint(speed)),
-            (x.PRESENT_POSITION, self._counts()),
-            (x.POSITION_TRAJECTORY, values[x.GOAL_POSITION.address]),
-            (x.PRESENT_INPUT_VOLTAGE, np.full(len(self.ids), round(self._supply_v / x.VOLTAGE_UNIT_V))),
-            (x.PRESENT_TEMPERATURE, np.rint(self.temperature_c)),
-        ):
-            values[register.address][:] = value
+        obey = next((obey for code, obey in instructions.items() if code == packet.code), None)
+        return self._statuses(packet.id, Fault.INSTRUCTION) if obey is None else obey(packet)
 
     def _status(self, row: int, fault: Fault, params: bytes = b"") -> StatusPacket:
         alert = dxl.ErrorBit.ALERT if self.tables.of(x.HARDWARE_ERROR_STATUS, row) else 0
@@ -241,20 +111,23 @@ class DynamixelServos(Firmware):
 
     def _statuses(self, id_: int, fault: Fault) -> list[Reply]:
         """A status packet without data from the addressed servo; none to a broadcast."""
+        return self._acknowledge(id_, dict.fromkeys(self._rows(id_), fault))
+
+    def _acknowledge(self, id_: int, faults: Mapping[int, Fault]) -> list[Reply]:
+        """A status packet without data from every servo of an id, by row; none to a broadcast."""
         if id_ == dxl.BROADCAST_ID:
             return []
-        return collided(
-            [self._reply(row, fault) for row in self._rows(id_) if self._answers(row, _ANSWER_ALL)]
-        )
+        answering = {row: fault for row, fault in faults.items() if self._answers(row, _ANSWER_ALL)}
+        return collided([self._reply(row, fault) for row, fault in answering.items()])
 
     def _complain_of_crc(self, data: bytes) -> list[Reply]:
         """The addressed servo's CRC Error, if the bytes are a whole packet for one servo."""
         whole = data.startswith(dxl.HEADER) and len(data) >= dxl.OVERHEAD
         return self._statuses(data[4], Fault.CRC) if whole else []
 
-    def _ping(self, id_: int) -> list[Reply]:
+    def _ping(self, packet: InstructionPacket) -> list[Reply]:
         """Answered at any Status Return Level, by all servos when broadcast."""
-        ids = self._listeners if id_ == dxl.BROADCAST_ID else [id_]
+        ids = self._listeners if packet.id == dxl.BROADCAST_ID else [packet.id]
         return [reply for each in ids for reply in collided([self._pong(row) for row in self._heard(each)])]
 
     def _pong(self, row: int) -> Reply:
@@ -278,23 +151,48 @@ class DynamixelServos(Firmware):
         return self._reply(row, Fault.NONE, block[row].tobytes())
 
     def _write(self, packet: InstructionPacket) -> list[Reply]:
-        if len(packet.params) < 3:  # noqa: PLR2004 - an address and at least one byte
-            return self._statuses(packet.id, Fault.DATA_LENGTH)
-        address, data = int.from_bytes(packet.params[:2], "little"), packet.params[2:]
-        replies = []
-        for row in self._rows(packet.id):
-            fault = self.tables.write(row, address, data)
-            if packet.id != dxl.BROADCAST_ID and self._answers(row, _ANSWER_ALL):
-                replies.append(self._reply(row, fault))
-        return collided(replies)
+        address, data = dxl.split_write(packet.params)
+        faults = {row: self.tables.write(row, address, data) for row in self._rows(packet.id)}
+        return self._acknowledge(packet.id, faults)
 
-    def _sync_write(self, params: bytes) -> list[Reply]:
+    def _reg_write(self, packet: InstructionPacket) -> list[Reply]:
+        """Keep a write, in place of an earlier one. That it is checked at once is an assumption."""
+        address, data = dxl.split_write(packet.params)
+        faults = {row: self.tables.refusal(row, address, data) for row in self._rows(packet.id)}
+        for row, fault in faults.items():
+            if not fault:
+                self._registered[row] = address, data
+                self._note_registered(row)
+        return self._acknowledge(packet.id, faults)
+
+    def _action(self, packet: InstructionPacket) -> list[Reply]:
+        """Carry out the kept write, if there is one and it is still allowed."""
+        faults = dict.fromkeys(self._rows(packet.id), Fault.NONE)
+        for row in faults:
+            if row in self._registered:
+                faults[row] = self.tables.write(row, *self._registered.pop(row))
+                self._note_registered(row)
+        return self._acknowledge(packet.id, faults)
+
+    def _note_registered(self, row: int) -> None:
+        self.tables.values[x.REGISTERED_INSTRUCTION.address][row] = row in self._registered
+
+    def _sync_write(self, packet: InstructionPacket) -> list[Reply]:
         """Write to the listed servos; nobody answers, and a refused value is just not taken."""
-        address, size, rest = dxl.split_span(params)
+        address, size, rest = dxl.split_span(packet.params)
         for at in range(0, len(rest) - size, 1 + size):
-            for row in self._listeners.get(rest[at], ()):
-                self.tables.write(row, address, rest[at + 1 : at + 1 + size])
+            self._take(rest[at], address, rest[at + 1 : at + 1 + size])
         return []
+
+    def _bulk_write(self, packet: InstructionPacket) -> list[Reply]:
+        """As sync write, to each servo its own registers."""
+        for write in split_bulk_write(packet.params):
+            self._take(write.id, write.address, write.data)
+        return []
+
+    def _take(self, id_: int, address: int, data: bytes) -> None:
+        for row in self._listeners.get(id_, ()):
+            self.tables.write(row, address, data)
 
     def _chain(self, ids: bytes) -> list[list[int]]:
         """The servos that answer a sync read, by id: each waits for the one before it in the list.
@@ -309,16 +207,23 @@ class DynamixelServos(Firmware):
             chain.append(rows)
         return chain
 
-    def _sync_read(self, params: bytes) -> list[Reply]:
-        address, size, ids = dxl.split_span(params)
+    def _sync_read(self, packet: InstructionPacket) -> list[Reply]:
+        address, size, ids = dxl.split_span(packet.params)
+        return self._read_in_turn([Span(id_, address, size) for id_ in ids])
+
+    def _bulk_read(self, packet: InstructionPacket) -> list[Reply]:
+        return self._read_in_turn(split_bulk_read(packet.params))
+
+    def _read_in_turn(self, spans: Sequence[Span]) -> list[Reply]:
+        chain = self._chain(bytes(span.id for span in spans))
         return [
             reply
-            for rows in self._chain(ids)
-            for reply in collided([self._data_reply(row, address, size) for row in rows])
+            for span, rows in zip(spans, chain, strict=False)  # the chain may break off
+            for reply in collided([self._data_reply(row, span.address, span.size) for row in rows])
         ]
 
-    def _fast_sync_read(self, params: bytes) -> list[Reply]:
-        address, size, ids = dxl.split_span(params)
+    def _fast_sync_read(self, packet: InstructionPacket) -> list[Reply]:
+        address, size, ids = dxl.split_span(packet.params)
         chain = self._chain(ids)
         if not chain or len(dxl.HEADER) + len(ids) * size > dxl.MAX_LENGTH:
             return []
@@ -339,9 +244,38 @@ class DynamixelServos(Firmware):
             replies.append(Reply(frame[:sent], gap_s))
         return collided(replies)
 
-    def _reboot(self, id_: int) -> list[Reply]:
+    def _reboot(self, packet: InstructionPacket) -> list[Reply]:
         """Answer, then start again."""
-        replies = self._statuses(id_, Fault.NONE)
-        for row in self._rows(id_):
+        replies = self._statuses(packet.id, Fault.NONE)
+        for row in self._rows(packet.id):
             self.power_cycle(row)
         return replies
+
+    def _factory_reset(self, packet: InstructionPacket) -> list[Reply]:
+        """Answer, then forget the settings and start again; everything of all servos is never reset.
+
+        That it works under torque, which it ends, is an assumption.
+        """
+        if len(packet.params) != 1:
+            return self._statuses(packet.id, Fault.DATA_LENGTH)
+        (option,) = packet.params
+        if option not in _KEPT:
+            return self._statuses(packet.id, Fault.DATA_RANGE)
+        if packet.id == dxl.BROADCAST_ID and option == Reset.ALL:
+            return []
+        replies = self._statuses(packet.id, Fault.NONE)
+        for row in self._rows(packet.id):
+            self.tables.factory_reset(row, _KEPT[Reset(option)])
+            self.power_cycle(row)
+        return replies
+
+    def _clear(self, packet: InstructionPacket) -> list[Reply]:
+        """Bring Present Position into one turn; only a servo that stands still can."""
+        if packet.params != dxl.CLEAR_TURNS:
+            return self._statuses(packet.id, Fault.DATA_RANGE)
+        moving = self.tables.values[x.MOVING.address]
+        faults = {row: Fault.RESULT_FAIL if moving[row] else Fault.NONE for row in self._rows(packet.id)}
+        for row, fault in faults.items():
+            if not fault:
+                self._forget_turns(row)
+        return self._acknowledge(packet.id, faults)

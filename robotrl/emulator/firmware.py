@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from robotrl.drivers.models import MODELS
 from robotrl.drivers.registers import ControlTable, Ints
+from robotrl.emulator.backlash import Backlash
 from robotrl.emulator.motor import AMBIENT_C, Motors, warmed_c
 from robotrl.emulator.plant import STEP_S
 from robotrl.errors import SimulationError
@@ -109,7 +110,8 @@ class Firmware(ABC):
         self._listeners: dict[int, list[int]] = {}
         """Who hears the present instruction; see `listeners`."""
         self._last_byte_s = -math.inf
-        self._encoder = self._encode(joint_pos_rad[self.index])
+        self._backlash = Backlash(self._types)
+        self._encoder = self._encode(joint_pos_rad[self.index], self._backlash.lead_rad)
         """(n,) counts of the encoder itself, whole numbers, before any offset."""
         self._history = np.tile(self._encoder, (VELOCITY_WINDOW, 1))
         self._oldest = self._history[0]
@@ -188,13 +190,15 @@ class Firmware(ABC):
         Returns:
             The current drawn from the supply, in A.
         """
-        self._encoder = np.where(self.encoder_stuck, self._encoder, self._encode(joint_pos_rad[self.index]))
+        counts = self._encode(joint_pos_rad[self.index], self._backlash.lead_rad)
+        self._encoder = np.where(self.encoder_stuck, self._encoder, counts)
         self._remember()
         self._supply_v = supply_v
         speed = self._sign * joint_vel_rad_s[self.index]
         self._pwm = self._control(time_s, speed)
         drive = self._pwm / self._pwm_full
         torque = self._motors.torque_nm(drive, self.torque_enabled, supply_v, speed)
+        torque = self._backlash.cross(torque)
         self._current_a = self._motors.current_a(torque)
         self._heat_j += self._motors.heat_w(self._current_a) * STEP_S
         self.torque_nm = self._sign * torque
@@ -235,8 +239,9 @@ class Firmware(ABC):
         self._listeners = self.listeners()
         return self._obey(data, time_s)
 
-    def _encode(self, joint_pos_rad: Floats) -> Floats:
-        return np.rint(self._zero + self._sign * joint_pos_rad * self._counts_per_rad)  # type: ignore[no-any-return]
+    def _encode(self, joint_pos_rad: Floats, lead_rad: Floats) -> Floats:
+        shaft_rad = self._sign * joint_pos_rad + lead_rad
+        return np.rint(self._zero + shaft_rad * self._counts_per_rad)  # type: ignore[no-any-return]
 
     def _remember(self) -> None:
         slot = self._step % VELOCITY_WINDOW

@@ -105,7 +105,7 @@ def save_checkpoint(
 
 
 def keep_only(run: Path, part: str) -> None:
-    """Leave of a run's checkpoints the newest, and of that the tensors whose names start with `part` and a dot.
+    """Leave of a run's checkpoints the newest one, and of that what its name puts under `part`.
 
     Raises:
         CheckpointError: there is none.

@@ -14,7 +14,7 @@ from robotrl.spec.channels import CHANNELS, GOAL, OPERATOR_CHANNELS, Channel, So
 from robotrl.spec.records import Between, read_record
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.seal import unseal
-from robotrl.spec.servos import ServoType
+from robotrl.spec.servos import ServoType, written
 
 SCHEMA = 1
 """Version of the contract that this reader understands."""
@@ -155,7 +155,8 @@ class PolicyContract:
 
     def to_json(self) -> str:
         """Return the contract as JSON; floats keep every bit."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False, separators=(",", ":"))
+        table = dataclasses.asdict(self, dict_factory=written)
+        return json.dumps(table, allow_nan=False, separators=(",", ":"))
 
 
 def parse_contract(text: str, file: Path) -> PolicyContract:

@@ -18,7 +18,7 @@ from robotrl.spec.buses import BusSpec, Refuse, check_bus
 from robotrl.spec.channels import CHANNELS, JOINTS, PASSIVE, POINTS, Source
 from robotrl.spec.limits import Positive, SafetyLimits, check_limits
 from robotrl.spec.records import Between, load_toml, read_record
-from robotrl.spec.servos import ServoType, SupplySpec, check_servos, check_supply
+from robotrl.spec.servos import ServoType, SupplySpec, check_servos, check_supply, written
 from robotrl.spec.state import Floats, frozen
 
 SCHEMA = 1
@@ -195,7 +195,7 @@ class RobotSpec:
         facts: dict[str, object] = {
             "rate_hz": self.control.rate_hz,
             "joints": [[j.name, j.default_rad, j.position_min_rad, j.position_max_rad] for j in self.joint],
-            "servos": [dataclasses.asdict(self.servo_of(j)) for j in self.joint],
+            "servos": [dataclasses.asdict(self.servo_of(j), dict_factory=written) for j in self.joint],
         }
         if self.estimator:
             facts["estimator"] = [self.estimator.joints, self.estimator.points]

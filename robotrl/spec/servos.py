@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -49,6 +49,9 @@ class ServoType:
     temperature_limit_c: Annotated[int, Between(0, 100)]
     voltage_min_v: Positive
     voltage_max_v: Positive
+    backlash_rad: Annotated[float, Between(0.0, 0.5)] = 0.0
+    """Play between servo and link (horn, screws, linkage) from flank to flank; the encoder is the servo's.
+    The emulator has it; a run trains for it by its `[sensing] backlash_rad`."""
 
     @property
     def counts_per_rad(self) -> float:
@@ -70,6 +73,14 @@ class ServoType:
     def back_emf_nm_s_rad(self) -> float:
         """Damping by the motor's own back-EMF: stall torque over no-load speed."""
         return self.stall_torque_nm / self.no_load_speed_rad_s
+
+
+def written(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
+    """Turn a record into a table, for `dataclasses.asdict`; a backlash of 0 is left out.
+
+    Servos without it are so told by the same bytes as before there was that key.
+    """
+    return {name: value for name, value in fields if (name, value) != ("backlash_rad", 0.0)}
 
 
 @dataclass(frozen=True)

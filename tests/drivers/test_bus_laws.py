@@ -8,8 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from robotrl.drivers import dynamixel as dxl
+from robotrl.drivers import feetech as ft
+from robotrl.drivers import scs
+from robotrl.drivers import xseries as x
+from robotrl.drivers.lengths import LENGTHS
 from robotrl.errors import DeviceError, PortError
-from tests.drivers.bus_kits import ALL, AT_ONCE, EVERY, IDS, kit
+from tests.drivers.bus_kits import ALL, AT_ONCE, EVERY, IDS, Kit, kit
+from tests.drivers.fake_bus import FakeBus
 
 
 @EVERY
@@ -134,6 +140,68 @@ def test_an_answer_that_comes_a_tick_late_is_dropped(kind: str) -> None:
         it.port.hold_back(by=it.per_read)
     assert it.positions() == [None] * 3
     assert it.positions() == [7, 7, 7]  # late and current together
+
+
+@AT_ONCE
+@pytest.mark.parametrize("reads", range(1, LENGTHS))
+def test_an_answer_that_comes_several_reads_late_is_dropped(kind: str, reads: int) -> None:
+    it = kit(kind)
+    for read in range(reads):  # all answers are late, and meet the same read
+        it.port.hold_back(by=reads - read)
+        assert it.positions() == [None] * 3
+    it.move(7)
+    it.port.silence(1)
+    assert it.positions() == [None] * 3
+    assert it.positions() == [7, 7, 7]
+
+
+@EVERY
+@pytest.mark.parametrize("reads", [1, 2])
+def test_a_late_answer_is_no_answer_to_a_read_of_other_registers(kind: str, reads: int) -> None:
+    it = kit(kind, retries=2 if kind == "scs" else 0)
+    for _ in range(it.per_read):
+        it.port.hold_back(by=reads * it.per_read)
+    it.bus.sync_read(it.position.address, it.position.size + 1)
+    it.port.silence(2 * it.per_read)
+    for _ in range(2):  # the second one would be one byte longer, as the late answer is
+        assert it.positions() == [None] * 3
+
+
+@EVERY
+def test_on_a_bus_that_loses_nothing_more_the_reads_become_short_again(kind: str) -> None:
+    it = kit(kind, retries=2 if kind == "scs" else 0)
+    it.port.silence(it.per_read)
+    it.positions()
+    for _ in range(40):
+        assert it.positions() == ALL
+    sizes = [size for _, size in read_spans(it)][it.per_read :]
+    assert sizes == sorted(sizes, reverse=True)
+    assert set(sizes) == {it.position.size + 1, it.position.size}
+
+
+@EVERY
+def test_what_is_read_beyond_the_wanted_bytes_stays_within_the_table(kind: str) -> None:
+    it = kit(kind)
+    last = scs.MOVING if kind in ("sts", "scs") else x.PRESENT_TEMPERATURE
+    for servo in it.servos.values():
+        servo[last] = 1
+    it.port.silence(LENGTHS * it.per_read)
+    for _ in range(LENGTHS - 1):
+        it.bus.read_register(last)
+    it.port.faults.clear()
+    replies = it.bus.read_register(last)
+    assert replies.fresh.all()
+    assert replies.values(last).tolist() == [1, 1, 1]
+    end = (scs.MOVING if kind in ("sts", "scs") else x.BACKUP_READY).end
+    spans = read_spans(it)
+    assert max(at + size for at, size in spans) == end
+    assert len({size for _, size in spans}) == LENGTHS
+
+
+def read_spans(it: Kit) -> list[tuple[int, int]]:
+    """Address and size of every read that was sent."""
+    split = dxl.split_span if isinstance(it.port, FakeBus) else ft.split_read
+    return [split(packet.params)[:2] for packet in it.port.sent]
 
 
 @AT_ONCE

@@ -9,7 +9,7 @@ import pytest
 
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers import xseries as x
-from robotrl.emulator.dynamixel_servos import OVERLOAD_S
+from robotrl.emulator.dynamixel_control import OVERLOAD_S
 from robotrl.emulator.motor import (
     AMBIENT_C,
     HEAT_CAPACITY_J_K,

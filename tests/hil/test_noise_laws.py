@@ -40,6 +40,8 @@ HAILS = [
     Hail("duplicate", 0.3, 0.0),
     Hail("delay", 0.3, 0.0, 0.003),
     Hail("delay", 0.3, 0.1, 0.012),
+    Hail("delay", 0.3, 0.3, 0.021),  # into the next read, whose first try it meets
+    Hail("delay", 0.3, 0.3, 0.041),  # and into the one after
     Hail("split", 0.3, 0.25, 0.003),
     Hail("byte_drop", 0.003, 0.1),
     Hail("byte_flip", 0.003, 0.15),

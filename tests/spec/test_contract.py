@@ -58,6 +58,15 @@ def test_the_round_trip_is_exact(contract: PolicyContract) -> None:
     assert again.to_json() == contract.to_json()
 
 
+def test_a_servo_without_play_is_written_as_before_there_was_the_key() -> None:
+    contract = sample.contract()
+    assert "backlash_rad" not in contract.to_json()
+    (name, servo), *others = contract.servo.items()
+    loose = {name: dataclasses.replace(servo, backlash_rad=0.02), **dict(others)}
+    again = parse_contract(dataclasses.replace(contract, servo=loose).to_json(), FILE)
+    assert again.servo == loose
+
+
 def test_floats_keep_every_bit(contract: PolicyContract) -> None:
     awkward = (0.1 + 0.2, 1 / 3, 5e-324, -0.0, 1.7976931348623157e308, -1e-300)
     odd = dataclasses.replace(contract, command_low=awkward[:3], command_high=awkward[3:])

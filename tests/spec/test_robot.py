@@ -236,6 +236,26 @@ def test_a_policy_depends_on_what_it_feels_and_on_nothing_else(robot: RobotSpec)
     assert {r.policy_hash for r in unfelt} == {robot.policy_hash}
 
 
+def test_play_in_a_joint_is_felt_and_none_is_as_before_there_was_the_key(robot: RobotSpec) -> None:
+    servo = robot.servo["xc430_w240"]
+    assert servo.backlash_rad == 0.0
+    stiff, loose = (
+        dataclasses.replace(robot, servo={"xc430_w240": dataclasses.replace(servo, backlash_rad=play_rad)})
+        for play_rad in (0.0, 0.02)
+    )
+    assert stiff.policy_hash == robot.policy_hash != loose.policy_hash
+
+
+@pytest.mark.parametrize("play_rad", [-0.01, 0.51])
+def test_play_has_a_range(tmp_path: Path, play_rad: float) -> None:
+    file = tmp_path / "robot.toml"
+    text = FILE.read_text(encoding="utf-8")
+    key = "stall_torque_nm"
+    file.write_text(text.replace(f"\n{key}", f"\nbacklash_rad = {play_rad}\n{key}"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"servo.xc430_w240.backlash_rad.*{play_rad}.*0.5"):
+        load_robot(file)
+
+
 def test_the_robot_has_no_estimator(robot: RobotSpec) -> None:
     assert robot.sources == {Source.JOINTS, Source.IMU, Source.OPERATOR}
 
