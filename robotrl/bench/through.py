@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from robotrl.bench.episodes import GOAL_WORLDS, SEEDS, SUCCESS, success_shares
 from robotrl.bench.lockstep import LockstepRobot, WitnessedBody
+from robotrl.bench.starts import Starts, first_starts, succeeds
+from robotrl.bench.through_arm import ArmTrials, run_arm_trials
 from robotrl.cli.deployed import deployed_env
 from robotrl.cli.gymfile import GymJob, parse_training
 from robotrl.errors import PolicyError
@@ -23,8 +22,10 @@ from robotrl.runtime.operator import GOAL
 from robotrl.runtime.policy import Policy
 from robotrl.runtime.tally import Happening, LoopReport, Tick
 from robotrl.sim.goal import GoalEnv
+from robotrl.spec.arm import ArmSpec
 from robotrl.spec.gate import Level
-from robotrl.spec.robot import RobotSpec, load_robot
+from robotrl.spec.hardware import Hardware, load_hardware
+from robotrl.spec.robot import RobotSpec
 from robotrl.spec.shipped import find_shipped
 from robotrl.spec.state import Floats
 
@@ -38,8 +39,9 @@ def evaluate_through_runtime(file: Path, episodes: int) -> dict[str, float]:
     """Run whole episodes as on the robot, on the bus clock, and judge them by the emulated world's truth.
 
     Goals and start states are those of the training run's evaluation, and an episode has as many ticks as
-    one there. Between episodes the robot returns to its default posture, which it holds when the emulated
-    world is put into the next start state, a tick before the policy takes over.
+    one there. Between episodes a robot with servos returns to its default posture; that it holds, and an
+    arm the place where it is, when the emulated world is put into the next start state, a tick before the
+    policy takes over.
 
     Args:
         file: a policy of a goal task.
@@ -57,12 +59,13 @@ def evaluate_through_runtime(file: Path, episodes: int) -> dict[str, float]:
     job = parse_training(policy.contract.provenance.config, file)
     if not isinstance(job, GymJob):
         raise PolicyError("is of a task without goals", file=file, allowed="policies of goal tasks")
-    robot = load_robot(find_shipped("hardware", policy.contract.robot))
+    robot = load_hardware(find_shipped("hardware", policy.contract.robot))
     if problems := policy.check(robot):
         raise PolicyError(f"does not fit {robot.file}: {'; '.join(problems)}", file=file)
     policy.replay_golden()
     env = deployed_env(job, file, 1, seed=1)[0]
-    trials, report = run_trials(robot, policy, env, _starts(job, file, episodes))
+    starts = _starts(job, file, episodes)
+    trials, report = _trials(robot, policy, env, starts)
     trained = policy.contract.provenance.scores
     return {
         "episodes": float(episodes),
@@ -74,20 +77,12 @@ def evaluate_through_runtime(file: Path, episodes: int) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True)
-class Starts:
-    """How N episodes begin."""
-
-    qpos: Floats
-    """(N, nq)"""
-    qvel: Floats
-    """(N, nv)"""
-    goal: Floats
-    """(N, g)"""
-
-    def __len__(self) -> int:
-        """Return the number of episodes."""
-        return len(self.goal)
+def _trials(
+    robot: Hardware, policy: Policy, env: GoalEnv, starts: Starts
+) -> tuple[Trials | ArmTrials, LoopReport]:
+    if isinstance(robot, ArmSpec):
+        return run_arm_trials(robot, policy, env, starts)
+    return run_trials(robot, policy, env, starts)
 
 
 def run_trials(robot: RobotSpec, policy: Policy, env: GoalEnv, starts: Starts) -> tuple[Trials, LoopReport]:
@@ -110,16 +105,6 @@ def _starts(job: GymJob, file: Path, episodes: int) -> Starts:
     """The first starts of the training run's evaluation, or more drawn likewise."""
     worlds = max(GOAL_WORLDS, math.ceil(episodes / len(SEEDS)))
     return first_starts([deployed_env(job, file, worlds, seed)[0] for seed in SEEDS], episodes)
-
-
-def first_starts(envs: Sequence[GoalEnv], episodes: int) -> Starts:
-    """How the episodes begin that have just begun in the worlds of `envs`, one after the other."""
-
-    def rows(part: Callable[[GoalEnv], Tensor]) -> Floats:
-        found: Floats = torch.cat([part(env) for env in envs])[:episodes].double().numpy()
-        return found
-
-    return Starts(rows(lambda e: e.worlds.qpos), rows(lambda e: e.worlds.qvel), rows(lambda e: e.goal))
 
 
 class Trials:
@@ -186,10 +171,7 @@ class Trials:
 
     def _succeeds(self, episode: int) -> bool:
         """Whether the emulated world, as it was last seen, achieves the episode's goal."""
-        env, seen = self._env, (self._body.qpos, self._body.qvel, self._starts.goal[episode])
-        env.place(torch.arange(1), *(torch.from_numpy(values)[None] for values in seen))
-        _, achieved, desired = env.layout.split(env.observation)
-        return bool(env.task.is_success(achieved, desired))
+        return succeeds(self._env, self._body.qpos, self._body.qvel, self._starts.goal[episode])
 
     def event(self, happening: Happening) -> None:
         """Nothing is kept of events."""

@@ -35,12 +35,12 @@ class Check:
     def run(self) -> int:
         """Print the card and the findings; 1 where there are any."""
         from robotrl.runtime.policy import Policy
-        from robotrl.spec.robot import load_robot
+        from robotrl.spec.hardware import load_hardware
         from robotrl.spec.shipped import find_shipped
 
         policy = Policy.load(find_shipped("policies", self.policy))
         named = self.robot or policy.contract.robot
-        robot = load_robot(find_shipped("hardware", named))
+        robot = load_hardware(find_shipped("hardware", named))
         findings = Findings(robot.file, *_golden(policy), policy.check(robot), *_time_us(policy))
         if self.json:
             _print_json(policy, findings)
@@ -55,7 +55,7 @@ class Findings:
 
     robot_file: str
     golden_error: float | None
-    """Largest difference from the recorded answers, rad; None where it is above the tolerance."""
+    """Largest difference from the recorded answers, rad or m; None where it is above the tolerance."""
     golden_problem: str
     incompatibilities: list[str]
     inference_median_us: float
@@ -120,7 +120,8 @@ def _print_tables(policy: Policy, findings: Findings) -> None:
         console.print(table)
     print(f"one tick: {findings.inference_median_us:.0f} us median, {findings.inference_p99_us:.0f} us p99")
     if findings.golden_error is not None:
-        print(f"golden ticks: reproduced within {findings.golden_error:.1e} rad")
+        unit = policy.contract.command_unit
+        print(f"golden ticks: reproduced within {findings.golden_error:.1e} {unit}")
     for problem in findings.problems:
         print(f"problem: {problem}")
     verdict = "must not drive" if findings.problems else "may drive"

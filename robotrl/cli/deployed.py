@@ -17,7 +17,9 @@ from robotrl.errors import ConfigError
 from robotrl.learn.networks import Actor
 from robotrl.learn.playing import play
 from robotrl.sim.goal import GoalEnv
-from robotrl.spec.robot import RobotSpec, load_robot
+from robotrl.spec.arm import CONTROLLER, ArmSpec
+from robotrl.spec.hardware import Hardware, load_hardware, rate_hz
+from robotrl.spec.robot import RobotSpec
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.goal import Deployment, GoalFacts
 from robotrl.tasks.task import PolicyInterface, WorldView
@@ -34,7 +36,7 @@ class Trained:
 
     interface: PolicyInterface
     actor: Actor
-    robot: RobotSpec
+    robot: Hardware
     recorded: Recording
     """Channel -> (T, ...) along one world."""
     command_range: tuple[tuple[float, ...], tuple[float, ...]]
@@ -65,11 +67,11 @@ def read_trained(folder: Path, ticks: int) -> Trained:
 def _goal_run(job: GymJob, folder: Path, ticks: int) -> Trained:
     file = config_of(folder)
     env, deployment = deployed_env(job, file, worlds=1, seed=1)
-    robot = load_robot(find_shipped("hardware", deployment.robot))
+    robot, interface = load_hardware(find_shipped("hardware", deployment.robot)), deployment.policy(env.facts)
     check_robot(robot, env.facts)
     actor, progress = load_actor(job.learner(), job.owner, folder)
     return Trained(
-        interface=deployment.policy(env.facts),
+        interface=interface,
         actor=actor,
         robot=robot,
         recorded=_record(env, deployment, actor.to("cpu"), ticks),
@@ -94,17 +96,30 @@ def deployed_env(job: GymJob, file: Path, worlds: int, seed: int) -> tuple[GoalE
             file=file,
             key="env",
             value=job.config.env,
-            allowed="HandReach without relative control, or a run of a robot",
+            allowed="FetchReach, HandReach without relative control, or a run of a robot",
         )
     return env, env.task.deployment
 
 
-def check_robot(robot: RobotSpec, facts: GoalFacts) -> None:
+def check_robot(robot: Hardware, facts: GoalFacts) -> None:
     """Refuse a robot.toml that does not describe the robot that the task simulates.
 
     Raises:
         ConfigError: other joints, another order or control rate, or limits within the task's.
     """
+    if isinstance(robot, RobotSpec):
+        _check_joints(robot, facts)
+    if not np.isclose(rate_hz(robot) * facts.period_s, 1.0):
+        raise ConfigError(
+            "is not the task's",
+            file=robot.file,
+            key=f"{CONTROLLER if isinstance(robot, ArmSpec) else 'control'}.rate_hz",
+            value=rate_hz(robot),
+            allowed=f"{1 / facts.period_s:g}",
+        )
+
+
+def _check_joints(robot: RobotSpec, facts: GoalFacts) -> None:
     passive = robot.estimator.joints if robot.estimator else ()
     for key, names in (("joint", robot.joint_names), ("estimator.joints", passive)):
         wanted = tuple(name for name in facts.joint_qpos if (name in passive) == (names is passive))
@@ -112,14 +127,6 @@ def check_robot(robot: RobotSpec, facts: GoalFacts) -> None:
             raise ConfigError(
                 "are not the task's", file=robot.file, key=key, value=list(names), allowed=wanted
             )
-    if not np.isclose(robot.control.rate_hz * facts.period_s, 1.0):
-        raise ConfigError(
-            "is not the task's",
-            file=robot.file,
-            key="control.rate_hz",
-            value=robot.control.rate_hz,
-            allowed=f"{1 / facts.period_s:g}",
-        )
     for i, joint in enumerate(robot.joint):
         low, high = facts.control_low[i], facts.control_high[i]
         if joint.position_min_rad > low or joint.position_max_rad < high:

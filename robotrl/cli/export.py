@@ -20,7 +20,7 @@ PACKAGES = ("robotrl", "torch", "mujoco", "numpy", "onnx", "onnxruntime")
 class Export:
     """Write a trained run as one ONNX file, verified against the trained network, with its card.
 
-    A walking run's robot is the one it names; HandReach is done by shadow_hand_sim.
+    A walking run's robot is the one it names; HandReach is done by shadow_hand_sim, FetchReach by fetch_sim.
 
     Example: robotrl export runs/quad12_walk -o policies/quad12_walk/policy.onnx
     """

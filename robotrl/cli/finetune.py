@@ -14,7 +14,7 @@ from robotrl.cli.gymfile import OURS, THEIRS, AnyJob
 from robotrl.cli.runfile import CONFIG, Job, check_tensors
 from robotrl.errors import BadInputError, ConfigError, PolicyError
 from robotrl.export.graph import PolicyGraph, evaluate
-from robotrl.export.verify import GOLDEN_TOLERANCE_RAD
+from robotrl.export.verify import GOLDEN_TOLERANCE
 from robotrl.export.weights import read_actor
 from robotrl.learn.checkpoint import Owner, newest_checkpoint
 from robotrl.learn.collect import OnPolicy
@@ -172,7 +172,7 @@ def _check_golden(contract: PolicyContract, graph: PolicyGraph, file: Path) -> N
     }
     wanted = np.array([tick.joint_target for tick in contract.golden], np.float32)
     apart = float(np.abs(evaluate(graph, inputs)["joint_target"] - wanted).max())
-    if apart > GOLDEN_TOLERANCE_RAD:
+    if apart > GOLDEN_TOLERANCE:
         raise PolicyError(
             "gives other joint targets here than where it was trained",
             file=file,

@@ -12,16 +12,22 @@ import tyro
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from robotrl.runtime.arm_loop import ArmLoop
+    from robotrl.runtime.clock import Clock
+    from robotrl.runtime.loop import Loop
     from robotrl.runtime.operator import Script
     from robotrl.runtime.policy import Policy
     from robotrl.runtime.recorder import McapRecorder
     from robotrl.runtime.tally import LoopReport
+    from robotrl.spec.hardware import Hardware
     from robotrl.spec.robot import RobotSpec
 
 
 @dataclass(frozen=True)
 class Run:
     """Drive a robot with a policy: stand up, walk what the script says, lie down, torque off.
+
+    An arm with a controller of its own has nothing to stand up with: it holds still before and afterwards.
 
     Example: robotrl run quad12_walk --port legs=/dev/ttyUSB0 --port imu=/dev/ttyUSB1 --script walk.toml --arm
     """
@@ -33,8 +39,8 @@ class Run:
     unit: str = ""
     """Serial number of this very robot: its encoder zeros, as `robotrl bus calibrate` has found them."""
     port: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """NAME=DEVICE instead of the port in robot.toml; NAME is a bus, imu or estimator. May be given several
-    times."""
+    """NAME=DEVICE instead of the port in robot.toml; NAME is a bus, imu, estimator or controller. May be
+    given several times."""
     script: Path | None = None
     """TOML file of [[step]] tables: at_s and any of rearm, mode, velocity, goal."""
     velocity: tuple[float, float, float] | None = None
@@ -58,22 +64,17 @@ class Run:
         """Run to the end; 1 where the gate has stopped the robot."""
         import math
 
-        from robotrl.drivers.body import SerialBody
-        from robotrl.runtime.clock import FakeClock, RealClock, with_patient_buses
-        from robotrl.runtime.loop import Loop
+        from robotrl.runtime.clock import FakeClock, RealClock
         from robotrl.runtime.realtime import request_realtime
 
         policy, robot = self._load()
         script = self._script(policy, robot)
-        on_bus_clock = self.clock == "bus"
-        body = SerialBody(with_patient_buses(robot) if on_bus_clock else robot, self._ports())
-        clock = FakeClock() if on_bus_clock else RealClock()
+        clock = FakeClock() if self.clock == "bus" else RealClock()
         notes = list(script.clipped)
         with contextlib.ExitStack() as stack:
-            recorder = self._recorder(stack, policy, robot)
+            loop = self._loop(stack, policy, robot, script, clock)
             # After the recorder's thread has started, so that it does not inherit the priority.
             notes += request_realtime() if self.realtime else []
-            loop = Loop(robot, body, policy, script, clock, armed=self.arm, recorder=recorder)
             report = loop.run(math.inf if self.duration_s is None else self.duration_s)
         if self.json:
             _print_json(report, notes)
@@ -81,20 +82,45 @@ class Run:
             _print_tables(report, notes)
         return 1 if {"HOLD", "DAMP", "LIMP"} & report.verdicts.keys() else 0
 
-    def _load(self) -> tuple[Policy, RobotSpec]:
+    def _loop(
+        self, stack: contextlib.ExitStack, policy: Policy, robot: Hardware, script: Script, clock: Clock
+    ) -> Loop | ArmLoop:
+        """Connect the parts, and open the recording; nothing else is opened yet."""
+        from robotrl.drivers.arm import ArmBody
+        from robotrl.drivers.body import SerialBody
+        from robotrl.runtime.arm_loop import ArmLoop, with_patient_controller
+        from robotrl.runtime.clock import with_patient_buses
+        from robotrl.runtime.loop import Loop
+        from robotrl.spec.arm import ArmSpec
+
+        patient = self.clock == "bus"
+        if isinstance(robot, ArmSpec):
+            arm = ArmBody(with_patient_controller(robot) if patient else robot, self._ports())
+            return ArmLoop(robot, arm, policy, script, clock, armed=self.arm)
+        body = SerialBody(with_patient_buses(robot) if patient else robot, self._ports())
+        recorder = self._recorder(stack, policy, robot)
+        return Loop(robot, body, policy, script, clock, armed=self.arm, recorder=recorder)
+
+    def _load(self) -> tuple[Policy, Hardware]:
         """Open policy and robot; refuse what does not fit or does not compute what was trained."""
-        from robotrl.errors import PolicyError
+        from robotrl.errors import BadInputError, PolicyError
         from robotrl.runtime.policy import Policy
-        from robotrl.spec.robot import load_robot
+        from robotrl.spec.arm import ArmSpec
+        from robotrl.spec.hardware import load_hardware
         from robotrl.spec.shipped import find_shipped
         from robotrl.spec.unit import load_unit, of_unit
 
         file = find_shipped("policies", self.policy)
         policy = Policy.load(file)
-        robot = load_robot(find_shipped("hardware", self.robot or policy.contract.robot))
+        robot = load_hardware(find_shipped("hardware", self.robot or policy.contract.robot))
         if problems := policy.check(robot):
             raise PolicyError(f"does not fit {robot.file}: {'; '.join(problems)}", file=file)
         policy.replay_golden()
+        if isinstance(robot, ArmSpec):
+            for key, given in {"--unit": self.unit, "--record": self.record}.items():
+                if given:
+                    raise BadInputError("is not an option for an arm", key=key, value=str(given))
+            return policy, robot
         return policy, of_unit(robot, load_unit(robot, self.unit)) if self.unit else robot
 
     def _ports(self) -> Mapping[str, str]:
@@ -108,11 +134,13 @@ class Run:
             ports[name] = device
         return ports
 
-    def _script(self, policy: Policy, robot: RobotSpec) -> Script:
+    def _script(self, policy: Policy, robot: Hardware) -> Script:
         from robotrl.runtime.operator import Script, constant_steps, load_steps
+        from robotrl.spec.arm import ArmSpec
 
         if self.script is None:
-            steps = constant_steps(robot.control.stand_s, self.velocity or (), self.goal)
+            stand_s = 0.0 if isinstance(robot, ArmSpec) else robot.control.stand_s
+            steps = constant_steps(stand_s, self.velocity or (), self.goal)
         else:
             steps = load_steps(self.script)
         return Script(steps, policy.contract.operator_ranges)

@@ -215,7 +215,7 @@ class Emulator:
         self._stopped = False
         self._clock: Clock = WallClock(machine) if clock == "wall" else BusClock(machine)
 
-    def run(self, truth: Path | None, meanwhile: Callable[[], None] | None = None) -> None:
+    def run(self, truth: Path | None = None, meanwhile: Callable[[], None] | None = None) -> None:
         """Announce the ports and serve; at the end write the truth log to `truth`.
 
         Args:

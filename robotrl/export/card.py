@@ -46,11 +46,7 @@ def card_tables(contract: PolicyContract, sha256: str) -> list[CardTable]:
         CardTable(
             "Channels in", ("channel", "shape", "unit", "frame", "source", "seen"), _channels(contract)
         ),
-        CardTable(
-            "Joints out (rad; stiffness N m/rad)",
-            ("joint", "default", "limits", "targets seen", "stiffness", "servo"),
-            _joints(contract),
-        ),
+        _commands(contract),
         CardTable("Memory", ("memory", "values"), _memory(contract)),
         CardTable("Versions", ("package", "version"), tuple(sorted(provenance.versions.items()))),
     ]
@@ -62,7 +58,7 @@ def _facts(contract: PolicyContract, sha256: str) -> tuple[tuple[str, str], ...]
         ("robot", contract.robot),
         ("SHA-256", sha256),
         ("control rate", f"{contract.rate_hz:g} Hz"),
-        ("one unit of action", f"{contract.action_scale_rad:g} rad"),
+        ("one unit of action", f"{contract.action_scale:g} {contract.command_unit}"),
         ("operator command, lowest", _list(contract.command_low)),
         ("operator command, highest", _list(contract.command_high)),
         ("trained for", f"{provenance.steps:,} steps, seed {provenance.seed}"),
@@ -83,6 +79,19 @@ def _channels(contract: PolicyContract) -> tuple[tuple[str, ...], ...]:
             _range(min(c.low), max(c.high)),
         )
         for c in contract.channels
+    )
+
+
+def _commands(contract: PolicyContract) -> CardTable:
+    if contract.command == "gripper":
+        rows = tuple(
+            (a.name, f"{a.scale_m:g}", _range(a.command_min_m, a.command_max_m)) for a in contract.axes
+        )
+        return CardTable("Gripper out (m a tick)", ("axis", "one unit of action", "commands seen"), rows)
+    return CardTable(
+        "Joints out (rad; stiffness N m/rad)",
+        ("joint", "default", "limits", "targets seen", "stiffness", "servo"),
+        _joints(contract),
     )
 
 

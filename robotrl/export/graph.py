@@ -1,4 +1,4 @@
-"""PolicyGraph: sensor channels and memory in, joint targets and next memory out, as one torch module."""
+"""PolicyGraph: sensor channels and memory in, command and next memory out, as one torch module."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from robotrl.errors import VerificationError
 from robotrl.learn.networks import Actor
 from robotrl.spec.channels import CHANNELS, GOAL
+from robotrl.spec.commands import OUTPUTS
 from robotrl.tasks.task import MemorySpec, PolicyInterface
 
 ACTOR_MEMORY = "actor_memory"
@@ -27,7 +28,7 @@ class Trace:
     """The trained policy along recorded channels, memory carried from tick to tick.
 
     Every array is float32 with one row per tick: `inputs` has the channels and the memory before
-    the tick, `outputs` has `joint_target` and `next_<memory>`.
+    the tick, `outputs` has the command, named as in `OUTPUTS`, then `next_<memory>`.
     """
 
     inputs: Arrays
@@ -35,14 +36,19 @@ class Trace:
 
     def __len__(self) -> int:
         """Return the number of ticks."""
-        return len(self.outputs["joint_target"])
+        return len(self.command)
+
+    @property
+    def command(self) -> NDArray[np.float32]:
+        """The commands (T, n): the first output."""
+        return next(iter(self.outputs.values()))
 
 
 class PolicyGraph(nn.Module):
     """One tick of a policy, built from the very functions and network that training ran.
 
     Inputs are the channels, then the memory, each float32 without a batch dimension; outputs are
-    `joint_target` (n,) rad, then each memory's next value.
+    the command, `joint_target` (n,) rad or `gripper_command` (4,) m, then each memory's next value.
 
     Attributes:
         memory: the task's, then that of a recurrent network.
@@ -65,7 +71,7 @@ class PolicyGraph(nn.Module):
         own = (MemorySpec(ACTOR_MEMORY, (0.0,) * actor.memory_size),) if actor.memory_size else ()
         self.memory = interface.memory + own
         self.input_shapes |= {m.name: (len(m.initial),) for m in self.memory}
-        self.output_names = ("joint_target", *(f"next_{m.name}" for m in self.memory))
+        self.output_names = (OUTPUTS[interface.command], *(f"next_{m.name}" for m in self.memory))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One tick: inputs and outputs in the order of the class docstring."""

@@ -17,10 +17,13 @@ from robotrl.errors import PolicyError
 from robotrl.export.graph import PolicyGraph, Trace, trace
 from robotrl.export.verify import TRACE_TICKS, ExportReport, verify
 from robotrl.learn.networks import Actor
+from robotrl.spec.arm import ArmSpec
 from robotrl.spec.channels import CHANNELS
+from robotrl.spec.commands import GRIPPER_AXES
 from robotrl.spec.contract import (
     GOLDEN_TICKS,
     SCHEMA,
+    ContractAxis,
     ContractChannel,
     ContractJoint,
     ContractMemory,
@@ -28,8 +31,9 @@ from robotrl.spec.contract import (
     PolicyContract,
     Provenance,
     parse_contract,
-    unsourced,
 )
+from robotrl.spec.fit import unsourced
+from robotrl.spec.hardware import Hardware, rate_hz
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.seal import seal
 from robotrl.tasks.task import PolicyInterface
@@ -44,7 +48,7 @@ def export_policy(
     file: Path,
     interface: PolicyInterface,
     actor: Actor,
-    robot: RobotSpec,
+    robot: Hardware,
     recorded: Recording,
     provenance: Provenance,
     command_range: tuple[Sequence[float], Sequence[float]],
@@ -55,7 +59,7 @@ def export_policy(
         file: where to put it; an existing file is replaced at once or not at all.
         interface: the task's channels, memory and functions.
         actor: the trained network, normaliser included.
-        robot: the robot it was trained for.
+        robot: what it was trained for.
         recorded: channel name -> (T, ...) of one world, T at least `TRACE_TICKS`, in the
             channel's unit: the golden ticks, ranges and half of the verification inputs.
         provenance: how it was trained.
@@ -127,7 +131,7 @@ def _strip(model: onnx.ModelProto) -> None:
 def _contract(
     graph: PolicyGraph,
     normaliser_count: float,
-    robot: RobotSpec,
+    robot: Hardware,
     run: Trace,
     provenance: Provenance,
     command_range: tuple[Sequence[float], Sequence[float]],
@@ -137,17 +141,19 @@ def _contract(
         schema=SCHEMA,
         robot=robot.name,
         policy_hash=robot.policy_hash,
-        rate_hz=robot.control.rate_hz,
+        rate_hz=rate_hz(robot),
         channels=tuple(_channel(name, run.inputs[name]) for name in interface.channels),
         memory=tuple(ContractMemory(m.name, _values(np.array(m.initial))) for m in graph.memory),
-        joints=_joints(robot, run.outputs["joint_target"]),
-        servo={j.servo: robot.servo_of(j) for j in robot.joint},
+        joints=() if isinstance(robot, ArmSpec) else _joints(robot, run.command),
+        servo={} if isinstance(robot, ArmSpec) else {j.servo: robot.servo_of(j) for j in robot.joint},
         action_scale_rad=interface.action_scale_rad,
         command_low=_values(np.array(command_range[0])),
         command_high=_values(np.array(command_range[1])),
         normaliser_count=normaliser_count,
         provenance=provenance,
         golden=_golden(graph, run),
+        command=interface.command,
+        axes=_axes(interface, run.command) if interface.command == "gripper" else (),
     )
 
 
@@ -182,15 +188,24 @@ def _joints(robot: RobotSpec, target_rad: NDArray[np.float32]) -> tuple[Contract
     )
 
 
+def _axes(interface: PolicyInterface, moves_m: NDArray[np.float32]) -> tuple[ContractAxis, ...]:
+    ranges = zip(GRIPPER_AXES, interface.gripper_scale_m, moves_m.T, strict=True)
+    return tuple(
+        ContractAxis(name, scale_m, float(seen.min()), float(seen.max())) for name, scale_m, seen in ranges
+    )
+
+
 def _golden(graph: PolicyGraph, run: Trace) -> tuple[GoldenTick, ...]:
     """Pick ticks spread evenly over the trace, the first one with the initial memory."""
     names = [m.name for m in graph.memory]
+    of_gripper = graph.interface.command == "gripper"
     return tuple(
         GoldenTick(
             channels={name: _values(run.inputs[name][t]) for name in graph.interface.channels},
             memory={name: _values(run.inputs[name][t]) for name in names},
-            joint_target=_values(run.outputs["joint_target"][t]),
             next_memory={name: _values(run.outputs[f"next_{name}"][t]) for name in names},
+            joint_target=() if of_gripper else _values(run.command[t]),
+            gripper_command=_values(run.command[t]) if of_gripper else (),
         )
         for t in np.linspace(0, len(run) - 1, GOLDEN_TICKS).astype(int)
     )

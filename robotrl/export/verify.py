@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from robotrl.errors import VerificationError
 from robotrl.export.graph import Arrays, PolicyGraph, Trace, evaluate
+from robotrl.spec.commands import OUTPUTS
 from robotrl.spec.contract import PolicyContract
 
 TRACE_TICKS = 2000
@@ -27,8 +28,8 @@ where that is above 1."""
 CARRIED_TOLERANCE = 1e-4
 """The same where each side has fed its own memory back to itself `CARRIED_TICKS` times."""
 
-GOLDEN_TOLERANCE_RAD = 1e-4
-"""What a robot's replay of the golden ticks allows."""
+GOLDEN_TOLERANCE = 1e-4
+"""What a robot's replay of the golden ticks allows, in the unit of the command."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class ExportReport:
     """Largest difference between file and network, in units of action."""
     carried_error: float
     """The same at the worst of `CARRIED_TICKS` ticks with the memory fed back."""
-    golden_error_rad: float
+    golden_error: float
+    """In the unit of the command: rad or m."""
     inference_median_us: float
     """One tick on one thread."""
     inference_p99_us: float
@@ -63,7 +65,7 @@ def verify(data: bytes, graph: PolicyGraph, contract: PolicyContract, run: Trace
     """
     session = _open(data)
     _check_interface(session, contract)
-    scale = contract.action_scale_rad
+    scale = contract.action_scale
     noise = _random_inputs(run, PARITY_INPUTS - len(run))
     errors = []
     for inputs, expected in ((run.inputs, run.outputs), (noise, evaluate(graph, noise))):
@@ -71,8 +73,8 @@ def verify(data: bytes, graph: PolicyGraph, contract: PolicyContract, run: Trace
         _demand("file and network", errors[-1], PARITY_TOLERANCE, "units of action")
     carried = carried_error(session, run, scale)
     _demand(f"{CARRIED_TICKS} ticks of carried memory", carried, CARRIED_TOLERANCE, "units of action")
-    golden = golden_error_rad(session, contract)
-    _demand("golden ticks", golden, GOLDEN_TOLERANCE_RAD, "rad")
+    golden = golden_error(session, contract)
+    _demand("golden ticks", golden, GOLDEN_TOLERANCE, contract.command_unit)
     median_us, p99_us = _time_us(session, run)
     return ExportReport(
         sha256=data[-64:].decode(),
@@ -80,14 +82,14 @@ def verify(data: bytes, graph: PolicyGraph, contract: PolicyContract, run: Trace
         inputs=PARITY_INPUTS,
         parity_error=max(errors),
         carried_error=carried,
-        golden_error_rad=golden,
+        golden_error=golden,
         inference_median_us=median_us,
         inference_p99_us=p99_us,
     )
 
 
 def worst_error(
-    session: onnxruntime.InferenceSession, inputs: Arrays, expected: Arrays, scale_rad: float
+    session: onnxruntime.InferenceSession, inputs: Arrays, expected: Arrays, scale: float
 ) -> float:
     """Return the largest difference over independent ticks, in units of action.
 
@@ -95,23 +97,23 @@ def worst_error(
         session: the file.
         inputs: channels and memory, one row per tick.
         expected: the network's answers, one row per tick.
-        scale_rad: joint angle of one unit of action.
+        scale: what one unit of action stands for, in the unit of the command.
     """
     names = list(expected)
-    answers = [session.run(names, _row(inputs, t)) for t in range(len(expected["joint_target"]))]
+    answers = [session.run(names, _row(inputs, t)) for t in range(len(expected[names[0]]))]
     return _worst(
-        _difference(name, np.stack([a[i] for a in answers]), expected[name], scale_rad)
+        _difference(name, np.stack([a[i] for a in answers]), expected[name], scale)
         for i, name in enumerate(names)
     )
 
 
-def carried_error(session: onnxruntime.InferenceSession, run: Trace, scale_rad: float) -> float:
+def carried_error(session: onnxruntime.InferenceSession, run: Trace, scale: float) -> float:
     """Return the largest difference with the file's memory fed back into itself.
 
     Args:
         session: the file.
         run: the network along the same channels with its own memory.
-        scale_rad: joint angle of one unit of action.
+        scale: what one unit of action stands for, in the unit of the command.
     """
     names = list(run.outputs)
     memory = {n.removeprefix("next_"): run.inputs[n.removeprefix("next_")][0] for n in names[1:]}
@@ -119,20 +121,20 @@ def carried_error(session: onnxruntime.InferenceSession, run: Trace, scale_rad: 
     for t in range(CARRIED_TICKS):
         answers = dict(zip(names, session.run(names, _row(run.inputs, t) | memory), strict=True))
         memory = {name: answers[f"next_{name}"] for name in memory}
-        errors += (_difference(n, answers[n], run.outputs[n][t], scale_rad) for n in names)
+        errors += (_difference(n, answers[n], run.outputs[n][t], scale) for n in names)
     return _worst(errors)
 
 
-def golden_error_rad(session: onnxruntime.InferenceSession, contract: PolicyContract) -> float:
-    """Return the largest difference of joint targets over the contract's golden ticks."""
+def golden_error(session: onnxruntime.InferenceSession, contract: PolicyContract) -> float:
+    """Return the largest difference of commands over the contract's golden ticks."""
     errors = []
     for tick in contract.golden:
         flat = {**tick.channels, **tick.memory}
         feeds = {
             name: np.array(flat[name], np.float32).reshape(s) for name, s in contract.input_sizes.items()
         }
-        (target,) = session.run(["joint_target"], feeds)
-        errors.append(float(np.abs(target - np.array(tick.joint_target)).max()))
+        (command,) = session.run([contract.command_output], feeds)
+        errors.append(float(np.abs(command - np.array(tick.command)).max()))
     return _worst(errors)
 
 
@@ -166,15 +168,13 @@ def _random_inputs(run: Trace, count: int) -> Arrays:
     return drawn
 
 
-def _difference(
-    name: str, actual: NDArray[np.float32], expected: NDArray[np.float32], scale_rad: float
-) -> float:
+def _difference(name: str, actual: NDArray[np.float32], expected: NDArray[np.float32], scale: float) -> float:
     """Largest difference in units of action, or relative to a tick's largest value where that is above 1.
 
     float32 rounds relative to the size of the numbers, and sizes far above one unit only occur on
     inputs far outside of training.
     """
-    unit = scale_rad if name == "joint_target" else 1.0
+    unit = scale if name in OUTPUTS.values() else 1.0
     size = np.maximum(np.abs(expected).max(-1, keepdims=True) / unit, 1.0)
     return float((np.abs(actual.astype(np.float64) - expected) / unit / size).max())
 

@@ -37,14 +37,14 @@ class Body(Protocol):
 
 
 class Policy(Protocol):
-    """Channels in, joint targets out, as `robotrl.runtime.policy.Policy`."""
+    """Channels in, command out, as `robotrl.runtime.policy.Policy`."""
 
     def reset(self) -> None:
         """Set the memory to its initial value."""
         ...
 
     def step(self, channels: Mapping[str, NDArray[np.float32]]) -> Floats:
-        """Return (n,) joint targets in spec order, rad."""
+        """Return (n,) joint targets in spec order, rad; of a gripper (4,) m as `GRIPPER_AXES`."""
         ...
 
 

@@ -11,14 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from robotrl.errors import PolicyError
-from robotrl.spec.contract import GoldenTick, PolicyContract, incompatibilities, read_policy_file
-from robotrl.spec.robot import RobotSpec
+from robotrl.spec.contract import GoldenTick, PolicyContract, read_policy_file
+from robotrl.spec.fit import incompatibilities
+from robotrl.spec.hardware import Hardware
 from robotrl.spec.state import Floats, RobotState
 
 Array32 = NDArray[np.float32]
 
 GOLDEN_TOLERANCE = 1e-4
-"""Largest difference from the recorded answers: rad for targets, memory in its own unit."""
+"""Largest difference from the recorded answers: rad or m for commands, memory in its own unit."""
 
 _REFUSALS = (
     ort_errors.Fail,
@@ -82,7 +83,7 @@ class Policy:
         """
         return cls(*read_policy_file(file), file)
 
-    def check(self, robot: RobotSpec) -> list[str]:
+    def check(self, robot: Hardware) -> list[str]:
         """List everything that keeps this policy from driving `robot`; empty when it may."""
         return incompatibilities(self.contract, robot)
 
@@ -100,7 +101,8 @@ class Policy:
                 `reset`; the gate refuses such targets.
 
         Returns:
-            (n,) joint targets in spec order, rad; a new array.
+            (n,) the command, of the contract's type: joint targets in spec order, rad, or a gripper's
+            displacement and opening, m; a new array.
 
         Raises:
             PolicyError: a channel is missing or of another shape.
@@ -114,13 +116,13 @@ class Policy:
         self._session.run_with_iobinding(self._binding)
         for name in self._memory:
             np.copyto(self._inputs[name], self._outputs[f"next_{name}"])
-        return self._outputs["joint_target"].astype(np.float64)
+        return self._outputs[self.contract.command_output].astype(np.float64)
 
     def replay_golden(self) -> float:
         """Run the contract's recorded ticks and leave the memory initial.
 
         Returns:
-            Largest difference from the recorded answers: rad for targets, memory in its own unit.
+            Largest difference from the recorded answers: rad or m for commands, memory in its own unit.
 
         Raises:
             PolicyError: above `GOLDEN_TOLERANCE`: this computer does not compute what was trained.
@@ -145,7 +147,7 @@ class Policy:
             self._inputs[name].ravel()[:] = tick.memory[name]
         target = self.step({n: _shaped(v, self._inputs[n]) for n, v in tick.channels.items()})
         memory = [self._outputs[f"next_{n}"] - values for n, values in tick.next_memory.items()]
-        return float(np.abs(np.concatenate((target - tick.joint_target, *memory))).max())
+        return float(np.abs(np.concatenate((target - tick.command, *memory))).max())
 
     def _bind(self) -> onnxruntime.IOBinding:
         """Bind the numpy buffers themselves: on a CPU an OrtValue shares their memory."""

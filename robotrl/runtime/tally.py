@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -38,6 +39,22 @@ class Tick:
     wake: Wake
     phases_s: tuple[float, ...]
     """Durations of read, sense, infer, guard and write."""
+
+
+class Counted(Protocol):
+    """What is counted of a tick, be it a robot's or an arm's."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the gate did."""
+
+    @property
+    def wake(self) -> Wake:
+        """How the wait before it ended."""
+
+    @property
+    def phases_s(self) -> tuple[float, ...]:
+        """Durations of read, sense, infer, guard and write."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ class Tally:
         self._skipped = 0
         self.events: list[Happening] = []
 
-    def add(self, tick: Tick, record_s: float) -> None:
+    def add(self, tick: Counted, record_s: float) -> None:
         """Count one tick."""
         for name, duration_s in zip(PHASES, (*tick.phases_s, record_s), strict=True):
             self._durations[name].append(duration_s)

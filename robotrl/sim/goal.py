@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import mujoco
-import numpy as np
 import torch
 from torch import Tensor
 
 from robotrl.errors import BadInputError, SimulationError
 from robotrl.sim.episodic import EpisodicEnv
+from robotrl.sim.mocap import load_model, prepare
 from robotrl.sim.native import NativeWorlds
 from robotrl.sim.quarantine import Quarantine
 from robotrl.sim.saving import State
 from robotrl.sim.worlds import Worlds
-from robotrl.tasks.goal import GoalFacts, GoalTask, MocapSettling, Site, Trial, goal_row
+from robotrl.tasks.goal import GoalFacts, GoalTask, Site, Trial, goal_row
 
-_UNWELDED = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-"""Of a weld's data the anchor, the relative position and the first number of the relative orientation."""
 GOAL_PARTS = ("observation", "achieved_goal", "desired_goal")
 """What a row of `GoalEnv.observation` is put together from, as Gymnasium's dictionaries call it."""
 MOST_TRIALS = 1000
@@ -88,13 +86,7 @@ def goal_model(task: GoalTask) -> mujoco.MjModel:
     Raises:
         BadInputError: MuJoCo cannot load it: a part that it includes or a mesh is missing, for one.
     """
-    try:
-        model = mujoco.MjModel.from_xml_path(str(task.model_file))
-    except ValueError as error:
-        raise BadInputError(f"cannot be loaded ({error})", file=task.model_file) from error
-    if task.settling is not None:
-        model.eq_data[model.eq_type == mujoco.mjtEq.mjEQ_WELD, : len(_UNWELDED)] = _UNWELDED
-    return model
+    return load_model(task.model_file, task.settling)
 
 
 def native_goal_worlds(task: GoalTask, num: int, threads: int) -> NativeWorlds:
@@ -250,7 +242,7 @@ class GoalEnv(EpisodicEnv):
 
 def _facts(task: GoalTask, worlds: Worlds, period_s: float) -> GoalFacts:
     model = worlds.model
-    data = _prepared(task, model)
+    data = prepare(model, task.initial_qpos, task.settling)
     joints = [model.joint(i) for i in range(model.njnt)]
     return GoalFacts(
         period_s=period_s,
@@ -267,25 +259,6 @@ def _facts(task: GoalTask, worlds: Worlds, period_s: float) -> GoalFacts:
         control_high=tuple(model.actuator_ctrlrange[:, 1].tolist()),
         dtype=worlds.dtype,
     )
-
-
-def _prepared(task: GoalTask, model: mujoco.MjModel) -> mujoco.MjData:
-    """Bring one world to where episodes start."""
-    data = mujoco.MjData(model)
-    for name, qpos in task.initial_qpos.items():
-        first = model.joint(name).qposadr[0]
-        data.qpos[first : first + len(qpos)] = qpos
-    mujoco.mj_forward(model, data)
-    if task.settling is not None:
-        _settle(task.settling, model, data)
-    return data
-
-
-def _settle(settling: MocapSettling, model: mujoco.MjModel, data: mujoco.MjData) -> None:
-    mocap = model.body(settling.body).mocapid[0]
-    data.mocap_pos[mocap] = np.add(settling.offset_m, data.site(settling.site).xpos)
-    data.mocap_quat[mocap] = settling.quat
-    mujoco.mj_step(model, data, nstep=settling.steps)
 
 
 def _site(model: mujoco.MjModel, data: mujoco.MjData, index: int) -> Site:

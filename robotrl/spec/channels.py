@@ -19,6 +19,7 @@ class Source(Enum):
     IMU = "imu"
     OPERATOR = "operator"
     ESTIMATOR = "estimator"
+    CONTROLLER = "controller"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ CHANNELS: Mapping[str, Channel] = MappingProxyType(
             Channel("passive_joint_pos", (PASSIVE,), "rad", "joint", Source.ESTIMATOR),
             Channel("passive_joint_vel", (PASSIVE,), "rad/s", "joint", Source.ESTIMATOR),
             Channel("point_pos", (POINTS, 3), "m", "world", Source.ESTIMATOR),
+            Channel("gripper_pos", (3,), "m", "world", Source.CONTROLLER),
+            Channel("gripper_vel", (3,), "m/s", "world", Source.CONTROLLER),
+            Channel("finger_pos", (2,), "m", "joint", Source.CONTROLLER),
+            Channel("finger_vel", (2,), "m/s", "joint", Source.CONTROLLER),
         )
     }
 )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from robotrl.errors import ConfigError, PolicyError
-from robotrl.spec.channels import CHANNELS, GOAL, OPERATOR_CHANNELS, Channel, Source
+from robotrl.spec.channels import OPERATOR_CHANNELS
+from robotrl.spec.commands import GRIPPER_AXES, OUTPUTS, UNITS, CommandType, GripperAxis
 from robotrl.spec.records import Between, read_record
-from robotrl.spec.robot import RobotSpec
 from robotrl.spec.seal import unseal
 from robotrl.spec.servos import ServoType, written
 
@@ -37,7 +38,7 @@ class ContractChannel:
     shape: tuple[Annotated[int, Between(1)], ...]
     unit: str
     frame: str
-    source: Literal["joints", "imu", "operator", "estimator"]
+    source: Literal["joints", "imu", "operator", "estimator", "controller"]
     low: Values
     median: Values
     high: Values
@@ -77,6 +78,18 @@ class ContractJoint:
 
 
 @dataclass(frozen=True)
+class ContractAxis:
+    """One number of a gripper command, in m."""
+
+    name: GripperAxis
+    scale_m: float
+    """What one unit of the network's action stands for; 0 where it is not heeded."""
+    command_min_m: float
+    """Lowest command over the recorded ticks."""
+    command_max_m: float
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where the policy comes from: enough to train it again."""
 
@@ -98,8 +111,15 @@ class GoldenTick:
     channels: dict[str, Values]
     memory: dict[str, Values]
     joint_target: Values
-    """(n,) rad."""
+    """(n,) rad; empty where the policy commands something else."""
     next_memory: dict[str, Values]
+    gripper_command: Values = ()
+    """(4,) m; empty where the policy commands something else."""
+
+    @property
+    def command(self) -> Values:
+        """What the policy commanded, of whichever type."""
+        return self.joint_target or self.gripper_command
 
 
 @dataclass(frozen=True)
@@ -116,7 +136,7 @@ class PolicyContract:
     joints: tuple[ContractJoint, ...]
     servo: dict[str, ServoType]
     action_scale_rad: float
-    """Joint angle that one unit of the network's action stands for."""
+    """Joint angle that one unit of the network's action stands for; 0 where no joint is commanded."""
     command_low: Values
     """Lowest value of what an operator could ask for in training: its channels, one after the other."""
     command_high: Values
@@ -124,6 +144,30 @@ class PolicyContract:
     """Observations that the normaliser inside the graph has seen."""
     provenance: Provenance
     golden: tuple[GoldenTick, ...]
+    command: CommandType = "joint_target"
+    """What the graph's first output is."""
+    axes: tuple[ContractAxis, ...] = ()
+    """Of a gripper command, in order."""
+
+    @property
+    def action_scale(self) -> float:
+        """What one unit of action stands for, in the unit of the command; the largest where axes differ."""
+        return max((a.scale_m for a in self.axes), default=self.action_scale_rad)
+
+    @property
+    def command_output(self) -> str:
+        """Name of the graph's first output."""
+        return OUTPUTS[self.command]
+
+    @property
+    def command_unit(self) -> str:
+        """Unit of the first output."""
+        return UNITS[self.command]
+
+    @property
+    def command_size(self) -> int:
+        """Numbers in a command."""
+        return len(self.axes) if self.command == "gripper" else len(self.joints)
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -149,14 +193,25 @@ class PolicyContract:
 
     @property
     def output_sizes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every output of the graph: joint targets, then next memory."""
-        shapes: dict[str, tuple[int, ...]] = {"joint_target": (len(self.joints),)}
+        """Shape of every output of the graph: the command, then next memory."""
+        shapes: dict[str, tuple[int, ...]] = {self.command_output: (self.command_size,)}
         return shapes | {f"next_{m.name}": (len(m.initial),) for m in self.memory}
 
     def to_json(self) -> str:
         """Return the contract as JSON; floats keep every bit."""
-        table = dataclasses.asdict(self, dict_factory=written)
+        table = dataclasses.asdict(self, dict_factory=_without_additions)
         return json.dumps(table, allow_nan=False, separators=(",", ":"))
+
+
+_ADDED: Mapping[str, object] = MappingProxyType(
+    {"command": "joint_target", "axes": (), "gripper_command": ()}
+)
+"""Entries that the first files did not have, and what their absence means; written only where they say more,
+so that the contract of a policy of joints stays the same byte for byte."""
+
+
+def _without_additions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return written((name, value) for name, value in pairs if name not in _ADDED or value != _ADDED[name])
 
 
 def parse_contract(text: str, file: Path) -> PolicyContract:
@@ -204,95 +259,6 @@ def read_policy_file(file: Path) -> tuple[bytes, PolicyContract, str]:
     return data, parse_contract(text, file), digest
 
 
-def unsourced(channels: Iterable[str], robot: RobotSpec) -> list[str]:
-    """Say for each channel that `robot` cannot deliver why not.
-
-    Args:
-        channels: channel names.
-        robot: the robot to drive.
-    """
-    sources = ", ".join(s.value for s in Source if s in robot.sources)
-    lines = []
-    for name in channels:
-        if name not in CHANNELS:
-            lines.append(f"channel {name} is unknown; known are {', '.join(sorted(CHANNELS))}")
-        elif not _delivers(robot, CHANNELS[name]):
-            lines.append(f"channel {name} has no source on {robot.name}; sources are {sources}")
-    return lines
-
-
-def _delivers(robot: RobotSpec, channel: Channel) -> bool:
-    if channel.source is Source.ESTIMATOR:
-        return robot.estimator is not None and channel.name in robot.estimator.channels
-    return channel.source in robot.sources
-
-
-def incompatibilities(contract: PolicyContract, robot: RobotSpec) -> list[str]:
-    """List everything that keeps this policy from driving `robot`; empty when it may.
-
-    Each entry is a clause of its own: what it is, its value in the policy, its value on the robot.
-    """
-    lines = [*_robot_differences(contract, robot), *unsourced((c.name for c in contract.channels), robot)]
-    for channel in contract.channels:
-        if channel.name in CHANNELS and _delivers(robot, CHANNELS[channel.name]):
-            lines += _channel_differences(channel, CHANNELS[channel.name], robot)
-    if contract.joint_names == robot.joint_names:
-        lines += [*_joint_differences(contract, robot), *_servo_differences(contract, robot)]
-    if not lines and contract.policy_hash != robot.policy_hash:
-        lines.append(_differs("policy_hash", contract.policy_hash, robot.policy_hash, robot))
-    return lines
-
-
-def _differs(what: str, trained: object, actual: object, robot: RobotSpec) -> str:
-    return f"{what} is {trained} in the policy and {actual} on {robot.name}"
-
-
-def _robot_differences(contract: PolicyContract, robot: RobotSpec) -> Iterator[str]:
-    if contract.robot != robot.name:
-        yield _differs("robot", contract.robot, robot.name, robot)
-    if contract.rate_hz != robot.control.rate_hz:
-        yield _differs("control.rate_hz", contract.rate_hz, robot.control.rate_hz, robot)
-    if contract.joint_names != robot.joint_names:
-        trained, actual = ", ".join(contract.joint_names), ", ".join(robot.joint_names)
-        same = sorted(contract.joint_names) == sorted(robot.joint_names)
-        yield _differs("joint order" if same else "the list of joints", trained, actual, robot)
-
-
-def _channel_differences(trained: ContractChannel, known: Channel, robot: RobotSpec) -> Iterator[str]:
-    here = {
-        "shape": known.shape_on(robot.sizes | {GOAL: trained.size}),
-        "unit": known.unit,
-        "frame": known.frame,
-        "source": known.source.value,
-    }
-    for name, value in here.items():
-        if getattr(trained, name) != value:
-            old = getattr(trained, name)
-            yield f"channel {trained.name} has {name} {old!r} in the policy and {value!r} here"
-
-
-def _joint_differences(contract: PolicyContract, robot: RobotSpec) -> Iterator[str]:
-    for trained, joint in zip(contract.joints, robot.joint, strict=True):
-        for name in ("default_rad", "position_min_rad", "position_max_rad"):
-            old, new = getattr(trained, name), getattr(joint, name)
-            if old != new:
-                yield _differs(f"{name} of {joint.name}", old, new, robot)
-
-
-def _servo_differences(contract: PolicyContract, robot: RobotSpec) -> Iterator[str]:
-    """Differences of servo type and gains, one line per value however many joints share it."""
-    joints_with: dict[tuple[str, object, object], list[str]] = {}
-    for trained, joint in zip(contract.joints, robot.joint, strict=True):
-        old, new = contract.servo[trained.servo], robot.servo_of(joint)
-        for name in (f.name for f in dataclasses.fields(ServoType)):
-            pair = getattr(old, name), getattr(new, name)
-            if pair[0] != pair[1]:
-                joints_with.setdefault((name, *pair), []).append(joint.name)
-    for (name, old_value, new_value), names in joints_with.items():
-        who = "every joint" if len(names) == len(robot.joint) else ", ".join(names)
-        yield _differs(f"servo {name} of {who}", old_value, new_value, robot)
-
-
 def _check_consistent(contract: PolicyContract, file: Path) -> None:
     """Refuse parts that contradict each other: lengths, dangling names, missing golden ticks."""
 
@@ -312,6 +278,7 @@ def _check_consistent(contract: PolicyContract, file: Path) -> None:
     for i, joint in enumerate(contract.joints):
         if joint.servo not in contract.servo:
             expect(f"joints[{i}].servo", joint.servo, " or ".join(sorted(contract.servo)))
+    _check_command(contract, expect)
     names = sorted([*(c.name for c in contract.channels), *(m.name for m in contract.memory)])
     expect("channels and memory", names, sorted(set(names)))
     expect("command_high", len(contract.command_high), len(contract.command_low))
@@ -321,9 +288,22 @@ def _check_consistent(contract: PolicyContract, file: Path) -> None:
     inputs, outputs = _flat(contract.input_sizes), _flat(contract.output_sizes)
     for i, tick in enumerate(contract.golden):
         expect(f"golden[{i}] inputs", _lengths({**tick.channels, **tick.memory}), inputs)
-        answered = {"joint_target": tick.joint_target}
+        answered = {contract.command_output: tick.command}
         answered |= {f"next_{name}": values for name, values in tick.next_memory.items()}
         expect(f"golden[{i}] outputs", _lengths(answered), outputs)
+
+
+def _check_command(contract: PolicyContract, expect: Callable[[str, Any, Any], None]) -> None:
+    """Refuse joints of a gripper command, and axes that are not its own or of another command."""
+    axes = list(GRIPPER_AXES) if contract.command == "gripper" else []
+    expect("axes", [axis.name for axis in contract.axes], axes)
+    if axes:
+        expect("joints", list(contract.joint_names), [])
+        expect("servo", sorted(contract.servo), [])
+        expect("action_scale_rad", contract.action_scale_rad, 0.0)
+    for i, tick in enumerate(contract.golden):
+        other = tick.joint_target if axes else tick.gripper_command
+        expect(f"golden[{i}] of another command", list(other), [])
 
 
 def _lengths(vectors: Mapping[str, Values]) -> dict[str, int]:

@@ -15,23 +15,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robotrl.spec.fetch import (
+    DOWNWARD,
+    FINGERS,
+    GRIP,
+    GRIPPER_BODY,
+    REACH_BASE_M,
+    REACH_HEIGHT_M,
+    REACH_M,
+    SUBSTEPS,
+    base_qpos,
+    settling,
+)
 from robotrl.tasks.assets import robotics_asset
 from robotrl.tasks.goal import (
     Command,
+    Deployment,
     GoalFacts,
     GoalRules,
     GoalTask,
     Judge,
-    MocapSettling,
     Near,
     euler_angles,
+    goal_row,
     uniform,
     velocity_of,
 )
-from robotrl.tasks.task import WorldView
+from robotrl.tasks.task import PolicyInterface, WorldView
 
-REACH_M = 0.05
-"""Displacement of the gripper that one unit of action stands for."""
 NEAR = Near(0.05)
 """A goal that is closer counts as achieved."""
 CLEARANCE_M = 0.1
@@ -42,10 +53,7 @@ LIFTED_SHARE = 0.5
 """Of the goals, where they may lie in the air."""
 LIFT_M = 0.45
 """Highest of these above the table."""
-DOWNWARD = (1.0, 0.0, 1.0, 0.0)
-"""Orientation of the gripper (wxyz); the originals never normalise it."""
-FINGERS = ("robot0:r_gripper_finger_joint", "robot0:l_gripper_finger_joint")
-GRIP, OBJECT, GRIPPER_BODY = "robot0:grip", "object0", "robot0:gripper_link"
+OBJECT = "object0"
 
 
 @dataclass(frozen=True)
@@ -73,18 +81,16 @@ class _Variant:
     lifted: bool = False
 
 
-def _base(x_m: float) -> dict[str, tuple[float, ...]]:
-    return {"robot0:slide0": (x_m,), "robot0:slide1": (0.48,), "robot0:slide2": (0.0,)}
-
-
 _CUBE = {"object0:joint": (1.25, 0.53, 0.4, 1.0, 0.0, 0.0, 0.0)}
 _PUCK = {"object0:joint": (1.7, 1.1, 0.41, 1.0, 0.0, 0.0, 0.0)}
 
 _VARIANTS = {
-    "Reach": _Variant("reach.xml", _base(0.4049), 0.2, True, None, 0.15),
-    "Push": _Variant("push.xml", _base(0.405) | _CUBE, 0.0, True, 0.15, 0.15),
-    "Slide": _Variant("slide.xml", _base(0.05) | _PUCK, -0.02, True, 0.1, 0.3, goal_shift_m=0.4),
-    "PickAndPlace": _Variant("pick_and_place.xml", _base(0.405) | _CUBE, 0.2, False, 0.15, 0.15, lifted=True),
+    "Reach": _Variant("reach.xml", base_qpos(REACH_BASE_M), REACH_HEIGHT_M, True, None, 0.15),
+    "Push": _Variant("push.xml", base_qpos(0.405) | _CUBE, 0.0, True, 0.15, 0.15),
+    "Slide": _Variant("slide.xml", base_qpos(0.05) | _PUCK, -0.02, True, 0.1, 0.3, goal_shift_m=0.4),
+    "PickAndPlace": _Variant(
+        "pick_and_place.xml", base_qpos(0.405) | _CUBE, 0.2, False, 0.15, 0.15, lifted=True
+    ),
 }
 
 
@@ -93,22 +99,18 @@ def _fetch(kind: str, reward: Judge, suffix: str, *, max_episode_steps: int = 50
     return GoalTask(
         name=f"Fetch{kind}{suffix}-v4",
         model_file=robotics_asset("fetch", variant.model_file),
-        substeps=20,
+        substeps=SUBSTEPS,
         episode_steps=max_episode_steps,
         action_size=4,
         goal_size=3,
         initial_qpos=variant.initial_qpos,
-        settling=MocapSettling(
-            body="robot0:mocap",
-            site=GRIP,
-            offset_m=(-0.498, 0.005, -0.431 + variant.height_m),
-            quat=DOWNWARD,
-            steps=200,
-        ),
+        settling=settling(variant.height_m),
         pinned=FINGERS if variant.blocked else (),
         reward=reward,
         success=NEAR.reached,
         rules=functools.partial(_rules, variant),
+        # What the others observe beside the gripper, no controller of an arm measures.
+        deployment=Deployment("fetch_sim", reach_channels, reach_policy) if kind == "Reach" else None,
     )
 
 
@@ -131,16 +133,13 @@ def _rules(variant: _Variant, model: GoalFacts) -> GoalRules:
 
 def _observer(model: GoalFacts, *, has_object: bool) -> Callable[[WorldView], tuple[Tensor, Tensor]]:
     """Observation and achieved goal; velocities are displacements per control step."""
-    grip, dt = model.site[GRIP], model.period_s
-    sites = (grip, model.site[OBJECT]) if has_object else (grip,)
+    if not has_object:
+        channels, observation = reach_channels(model), _reach_observation(model)
+        return lambda view: observation(channels(view))
+    dt, sites = model.period_s, (model.site[GRIP], model.site[OBJECT])
     velocity = velocity_of(sites, model)
     finger_qpos = torch.tensor([model.joint_qpos[name] for name in FINGERS])
     finger_dofs = torch.tensor([model.joint_dof[name] for name in FINGERS])
-
-    def observe_gripper(view: WorldView) -> tuple[Tensor, Tensor]:
-        position, opening = view.data("site_xpos")[:, grip.index], view.qpos[:, finger_qpos]
-        linear = velocity(view)[0][:, 0] * dt
-        return torch.cat((position, opening, linear, view.qvel[:, finger_dofs] * dt), dim=-1), position
 
     def observe(view: WorldView) -> tuple[Tensor, Tensor]:
         position, place = (view.data("site_xpos")[:, site.index] for site in sites)
@@ -158,7 +157,54 @@ def _observer(model: GoalFacts, *, has_object: bool) -> Callable[[WorldView], tu
         )
         return torch.cat(parts, dim=-1), place
 
-    return observe if has_object else observe_gripper
+    return observe
+
+
+def reach_channels(model: GoalFacts) -> Callable[[WorldView], dict[str, Tensor]]:
+    """View -> what the arm's controller measures."""
+    grip = model.site[GRIP]
+    velocity = velocity_of((grip,), model)
+    qpos, dofs = (torch.tensor([of[name] for name in FINGERS]) for of in (model.joint_qpos, model.joint_dof))
+    return lambda view: {
+        "gripper_pos": view.data("site_xpos")[:, grip.index],
+        "gripper_vel": velocity(view)[0][:, 0],
+        "finger_pos": view.qpos[:, qpos],
+        "finger_vel": view.qvel[:, dofs],
+    }
+
+
+def _reach_observation(model: GoalFacts) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, Tensor]]:
+    """Channels -> observation (B, 10) and where the gripper is (B, 3)."""
+    dt = model.period_s
+
+    def observe(channels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        position, opening = channels["gripper_pos"], channels["finger_pos"]
+        moved = channels["gripper_vel"] * dt, channels["finger_vel"] * dt
+        return torch.cat((position, opening, *moved), dim=-1), position
+
+    return observe
+
+
+def reach_policy(model: GoalFacts) -> PolicyInterface:
+    """What a policy of FetchReach reads and moves on the arm, in single precision; the fingers stay shut."""
+    observation = _reach_observation(model)
+
+    def observe(channels: Mapping[str, Tensor], _: Mapping[str, Tensor]) -> Tensor:
+        return goal_row(*observation(channels), channels["goal"])
+
+    def command(_: Mapping[str, Tensor], action: Tensor) -> Tensor:
+        return torch.cat((action[:, :3].clamp(-1.0, 1.0) * REACH_M, torch.zeros_like(action[:, 3:])), dim=-1)
+
+    return PolicyInterface(
+        channels=("gripper_pos", "gripper_vel", "finger_pos", "finger_vel", "goal"),
+        memory=(),
+        observe=observe,
+        advance=lambda *_: {},
+        target=command,
+        action_scale_rad=0.0,
+        goal_size=3,
+        gripper_scale_m=(REACH_M, REACH_M, REACH_M, 0.0),
+    )
 
 
 def _commander(model: GoalFacts) -> Callable[[WorldView, Tensor], Command]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robotrl.errors import BadInputError
+from robotrl.spec.mocap import MocapSettling
 from robotrl.tasks.task import PolicyInterface, WorldView
 
 Judge = Callable[[Tensor, Tensor], Tensor]
@@ -117,28 +118,6 @@ class GoalRules:
     start: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
     draw_goal: Callable[[WorldView, Tensor, torch.Generator], Tensor]
     trial: Trial | None = None
-
-
-@dataclass(frozen=True)
-class MocapSettling:
-    """How a mocap body, welded to the robot, moves it to where episodes start.
-
-    Before it, the model's welds lose their relative position and orientation, as
-    `gymnasium_robotics.utils.mujoco_utils.reset_mocap_welds` leaves them.
-
-    Attributes:
-        body: the mocap body.
-        site: the robot's point from which the target is measured.
-        offset_m: from the site to the target position.
-        quat: target orientation (wxyz), not normalised.
-        steps: physics steps.
-    """
-
-    body: str
-    site: str
-    offset_m: tuple[float, float, float]
-    quat: tuple[float, float, float, float]
-    steps: int
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from typing import Generic, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from robotrl.spec.commands import CommandType
+
 S = TypeVar("S")
 """The task's own record of one control step, made by `Task.measure`."""
 
@@ -56,9 +58,12 @@ class PolicyInterface:
         memory: what is carried from tick to tick.
         observe: (channels, memory) -> observation (B, obs).
         advance: (channels, memory, action) -> next memory.
-        target: (channels, action) -> joint targets (B, n) rad.
-        action_scale_rad: joint angle that one unit of action stands for; the smallest where joints differ.
+        target: (channels, action) -> the command: joint targets (B, n) rad, or (B, 4) m of a gripper.
+        action_scale_rad: joint angle that one unit of action stands for; the smallest where joints differ, 0
+            where none is commanded.
         goal_size: numbers of the channel `goal`; 0 where it is not read.
+        gripper_scale_m: what one unit of action stands for along each of `GRIPPER_AXES`; empty where joints
+            are commanded.
     """
 
     channels: tuple[str, ...]
@@ -68,6 +73,12 @@ class PolicyInterface:
     target: Callable[[Mapping[str, Tensor], Tensor], Tensor]
     action_scale_rad: float
     goal_size: int = 0
+    gripper_scale_m: tuple[float, ...] = ()
+
+    @property
+    def command(self) -> CommandType:
+        """What `target` gives."""
+        return "gripper" if self.gripper_scale_m else "joint_target"
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,13 @@ TABLE = {
     "robotrl.errors": _rule(),
     "robotrl.spec": _rule("spec errors", "numpy"),
     "robotrl.safety": _rule("spec errors", "numpy"),
+    "robotrl.safety_gripper": _rule("spec errors", "numpy"),
     "robotrl.drivers": _rule("drivers spec errors", "numpy serial"),
-    "robotrl.runtime": _rule("runtime spec safety drivers errors", "numpy onnxruntime mcap"),
-    "robotrl.emulator": _rule("emulator spec drivers sim.model errors", "numpy mujoco"),
+    "robotrl.runtime": _rule("runtime spec safety safety_gripper drivers errors", "numpy onnxruntime mcap"),
+    "robotrl.emulator": _rule("emulator spec drivers sim.model sim.mocap errors", "numpy mujoco"),
     "robotrl.sim": _rule(SIM, "numpy torch mujoco"),
     "robotrl.sim.model": _rule("spec errors", "numpy mujoco"),  # the emulator uses it without torch
+    "robotrl.sim.mocap": _rule("spec errors", "numpy mujoco"),  # likewise
     "robotrl.sim.warp": _rule(SIM, "numpy torch mujoco warp mujoco_warp"),
     "robotrl.sim.gym": _rule(SIM, "numpy torch mujoco gymnasium"),
     "robotrl.sim.goal_gym": _rule(SIM, "numpy torch mujoco gymnasium"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from robotrl.spec.robot import load_robot
+from robotrl.spec.hardware import load_hardware
 from robotrl.spec.shipped import find_shipped, shipped_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +21,7 @@ def test_every_shipped_toml_parses(file: Path) -> None:
 
 @pytest.mark.parametrize("name", shipped_names("hardware"))
 def test_every_shipped_robot_loads_by_name_and_bears_it(name: str) -> None:
-    robot = load_robot(find_shipped("hardware", name))
+    robot = load_hardware(find_shipped("hardware", name))
     assert robot.name == name
     assert robot.model_file.is_file()
 

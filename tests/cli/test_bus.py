@@ -16,7 +16,7 @@ from robotrl.cli.bus_place import parse_ids
 from robotrl.cli.run import Run as Deploy
 from robotrl.drivers import xseries as x
 from robotrl.spec.buses import ServoProtocol
-from robotrl.spec.robot import load_robot
+from robotrl.spec.robot import RobotSpec, load_robot
 from robotrl.spec.shipped import find_shipped
 from robotrl.spec.unit import load_unit
 from tests.drivers.fake_bus import FakeBus
@@ -342,8 +342,10 @@ def test_run_takes_the_zeros_of_a_unit(own_robot: Path, guided: FakeBus, run: Ru
     run("calibrate", "--robot", str(own_robot), "--serial", "A7")
     assert guided.sent
     _, robot = Deploy("quad12_walk", robot=str(own_robot), unit="A7")._load()
+    assert isinstance(robot, RobotSpec)
     assert {joint.zero_count for joint in robot.joint} == {2068}
     _, robot = Deploy("quad12_walk", robot=str(own_robot))._load()
+    assert isinstance(robot, RobotSpec)
     assert {joint.zero_count for joint in robot.joint} == {2048}
 
 

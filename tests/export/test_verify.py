@@ -45,7 +45,7 @@ def test_the_report_says_how_well_the_file_equals_the_network() -> None:
     assert report.inputs == 10_000
     assert 0 < report.parity_error < PARITY_TOLERANCE
     assert report.carried_error < 1e-4
-    assert report.golden_error_rad < 1e-5
+    assert report.golden_error < 1e-5
     assert 0 < report.inference_median_us <= report.inference_p99_us
     assert report.size_bytes == sample.exported()[0].stat().st_size
 

@@ -12,7 +12,8 @@ import torch
 
 from robotrl.bench.flight import flight_of
 from robotrl.bench.lockstep import LockstepRobot, WitnessedBody
-from robotrl.bench.through import Starts, Trials, first_starts
+from robotrl.bench.starts import Starts, first_starts
+from robotrl.bench.through import Trials
 from robotrl.errors import RecordingError
 from robotrl.export.onnx import export_policy
 from robotrl.runtime.clock import FakeClock

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from robotrl.spec.channels import CHANNELS, GOAL, Source
-from robotrl.spec.contract import unsourced
+from robotrl.spec.fit import unsourced
 from robotrl.spec.gate import GateLimits, Level
+from robotrl.spec.hardware import load_hardware
 from robotrl.spec.limits import OF_SENSES
-from robotrl.spec.robot import RobotSpec, load_robot
+from robotrl.spec.robot import RobotSpec
 from robotrl.spec.shipped import find_shipped, shipped_names
 from tests.laws.rig import Gate, track
 
-ROBOTS = [load_robot(find_shipped("hardware", name)) for name in shipped_names("hardware")]
+EVERY = [load_hardware(find_shipped("hardware", name)) for name in shipped_names("hardware")]
+ROBOTS = [robot for robot in EVERY if isinstance(robot, RobotSpec)]
 
 
 def told(robot: RobotSpec) -> dict[str, Any]:

@@ -11,13 +11,8 @@ import pytest
 
 from robotrl.errors import PolicyError
 from robotrl.spec.channels import CHANNELS
-from robotrl.spec.contract import (
-    PolicyContract,
-    incompatibilities,
-    parse_contract,
-    read_policy_file,
-    unsourced,
-)
+from robotrl.spec.contract import PolicyContract, parse_contract, read_policy_file
+from robotrl.spec.fit import incompatibilities, unsourced
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.seal import seal
 from tests.export import sample

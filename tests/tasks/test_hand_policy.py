@@ -78,7 +78,8 @@ def test_another_robot_is_refused(
 @pytest.mark.parametrize("name", ROBOTICS)
 def test_only_tasks_of_robots_that_exist_say_so(name: str) -> None:
     found = goal_task(name).deployment
-    assert (found is not None) is name.startswith("HandReach")
+    robots = {"HandReach": "shadow_hand_sim", "FetchReach": "fetch_sim"}
+    assert (found and found.robot) == robots.get(name.partition("-")[0].removesuffix("Dense"))
 
 
 def test_relative_control_is_not_deployed() -> None:
