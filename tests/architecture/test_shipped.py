@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from robotrl.export.card import card_of
+from robotrl.runtime.policy import Policy
 from robotrl.spec.hardware import load_hardware
 from robotrl.spec.shipped import find_shipped, shipped_names
 
@@ -24,6 +26,15 @@ def test_every_shipped_robot_loads_by_name_and_bears_it(name: str) -> None:
     robot = load_hardware(find_shipped("hardware", name))
     assert robot.name == name
     assert robot.model_file.is_file()
+
+
+@pytest.mark.parametrize("name", shipped_names("policies"))
+def test_every_shipped_policy_may_drive_its_robot_and_its_card_is_what_its_file_says(name: str) -> None:
+    file = find_shipped("policies", name)
+    policy = Policy.load(file)
+    assert policy.check(load_hardware(find_shipped("hardware", policy.contract.robot))) == []
+    policy.replay_golden()
+    assert file.with_name("card.md").read_text(encoding="utf-8") == card_of(file)
 
 
 def test_the_quadruped_is_shipped() -> None:
