@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from robotrl.bench.style import AMBER, BLUE, GREEN, INK, MUTED, ORANGE, RED, look, panels
@@ -27,9 +26,11 @@ DASHED: dict[str, Any] = {"linewidth": 1.0, "linestyle": (0, (4, 3))}
 
 def draw_curves(figures: Mapping[str, Any], file: Path) -> None:
     """Draw what the folder of runs holds into a PNG; figures as `robotrl.bench.returns.summary` says."""
+    present = {str(one["algorithm"]) for one in figures["entries"]}
+    kinds = {kind: colours for kind, colours in COLOURS.items() if present & colours.keys()}
     with look():
-        figure, axes = panels(len(COLOURS), len(TASKS), row_in=2.5)
-        for row, (kind, colours) in enumerate(COLOURS.items()):
+        figure, axes = panels(max(len(kinds), 1), len(TASKS), row_in=2.5)
+        for row, (kind, colours) in enumerate(kinds.items()):
             for column, task in enumerate(TASKS):
                 axis = axes[row * len(TASKS) + column]
                 own = [one for one in figures["entries"] if _belongs(one, task, colours)]
@@ -39,7 +40,8 @@ def draw_curves(figures: Mapping[str, Any], file: Path) -> None:
                     _finish(axis, task, kind if column == 0 else "")
                 else:
                     axis.set_axis_off()
-        _legends(axes[-1], {str(one["algorithm"]) for one in figures["entries"]})
+        for row, colours in enumerate(kinds.values()):
+            _legend(axes[row * len(TASKS)], {name: c for name, c in colours.items() if name in present})
         figure.savefig(file, dpi=DPI)
 
 
@@ -83,18 +85,10 @@ def _thousands(value: float, _: float) -> str:
     return f"{value / THOUSAND:g}k" if abs(value) >= THOUSAND else f"{value:g}"
 
 
-def _legends(axis: Axes, present: set[str]) -> None:
-    """Use the last panel, which is free, for what the colours of either row mean."""
-    for (kind, colours), top in zip(COLOURS.items(), (1.05, 0.5), strict=True):
-        handles = [
-            Line2D([], [], color=colour, label=LABELS.get(name, name.upper()))
-            for name, colour in colours.items()
-            if name in present
-        ]
-        if kind == "off-policy":
-            handles.append(Line2D([], [], color=INK, **DASHED, label="best published"))
-        corner: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (-0.15, top)}
-        size: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "labelspacing": 0.3, "alignment": "left"}
-        axis.add_artist(
-            Legend(axis, handles, [str(h.get_label()) for h in handles], title=kind, **corner, **size)
-        )
+def _legend(axis: Axes, colours: Mapping[str, str]) -> None:
+    """Say in the first panel of a row, below its curves, what its colours mean."""
+    handles = [
+        Line2D([], [], color=colour, label=LABELS.get(name, name.upper())) for name, colour in colours.items()
+    ]
+    handles.append(Line2D([], [], color=INK, **DASHED, label="best published"))
+    axis.legend(handles=handles, loc="lower right", fontsize=7.5, labelspacing=0.25, handlelength=1.4)
