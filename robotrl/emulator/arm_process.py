@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import select
@@ -13,6 +12,7 @@ from typing import IO, Literal, Protocol
 from robotrl.drivers.arm import FRAMING, Kind
 from robotrl.emulator.arm import ArmMachine
 from robotrl.emulator.cable import Piece
+from robotrl.emulator.console import Console
 from robotrl.emulator.wire import PacketFramer, PseudoTerminal
 from robotrl.spec.arm import CONTROLLER
 
@@ -127,11 +127,9 @@ class ArmEmulator:
         self, machine: ArmMachine, clock: Literal["wall", "bus"], commands: int, report: IO[str]
     ) -> None:
         self._machine = machine
-        self._commands = commands
-        self._report = report
+        self._console = Console(commands, report)
         self._terminal = PseudoTerminal(machine.arm.controller.baud_bd)
         self._framer = PacketFramer(FRAMING)
-        self._typed = b""
         self._stopped = False
         self._clock: _Clock = WallClock(machine) if clock == "wall" else BusClock(machine)
 
@@ -144,7 +142,7 @@ class ArmEmulator:
         Raises:
             SimulationError: the physics diverged.
         """
-        self._say({"ports": {CONTROLLER: self._terminal.path}, "pid": os.getpid()})
+        self._console.say({"ports": {CONTROLLER: self._terminal.path}, "pid": os.getpid()})
         try:
             while not self._stopped:
                 self._serve_once()
@@ -156,23 +154,20 @@ class ArmEmulator:
             self._terminal.close()
 
     def _serve_once(self) -> None:
-        ready, _, _ = select.select([self._terminal.fd, self._commands], [], [], self._clock.wait_s())
+        ready, _, _ = select.select([self._terminal.fd, self._console.fd], [], [], self._clock.wait_s())
         if self._terminal.fd in ready:
             for packet in self._framer.feed(self._terminal.read()):
                 self._clock.host_sent(packet)
-        if self._commands in ready:
+        if self._console.fd in ready:
             self._take_commands()
         if heard := self._clock.advance():
             self._terminal.write(heard)
 
     def _take_commands(self) -> None:
-        data = os.read(self._commands, 4096)
-        if not data:
-            self._stopped = True
-        self._typed += data
-        while b"\n" in self._typed and not self._stopped:
-            command, self._typed = self._typed.split(b"\n", 1)
-            self._obey(command.decode(errors="replace").split())
+        for words in self._console.take():
+            if not self._stopped:
+                self._obey(words)
+        self._stopped |= self._console.ended
 
     def _obey(self, words: list[str]) -> None:
         told = " ".join(words)
@@ -185,8 +180,4 @@ class ArmEmulator:
                 self._machine.cable.plug()
             case _:
                 told = f"not understood: {told}"
-        self._say({"event": told, "stamp_s": self._clock.now_s() + self._clock.origin_s})
-
-    def _say(self, line: dict[str, object]) -> None:
-        self._report.write(json.dumps(line) + "\n")
-        self._report.flush()
+        self._console.say({"event": told, "stamp_s": self._clock.now_s() + self._clock.origin_s})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import select
@@ -19,6 +18,7 @@ from robotrl.drivers import xseries as x
 from robotrl.drivers.framing import Framing
 from robotrl.drivers.registers import Register
 from robotrl.emulator.adapter import Adapter
+from robotrl.emulator.console import Console
 from robotrl.emulator.machine import Delivery, Machine
 from robotrl.emulator.wire import PacketFramer, PseudoTerminal
 from robotrl.errors import ProtocolError
@@ -203,15 +203,13 @@ class Emulator:
 
     def __init__(self, machine: Machine, clock: str, commands: int, report: IO[str]) -> None:
         self._machine = machine
-        self._commands = commands
-        self._report = report
+        self._console = Console(commands, report)
         self._folder = tempfile.TemporaryDirectory(prefix="robotrl-ports-")
         folder = Path(self._folder.name)
         self._ports = {line: Adapter(folder / line, machine.baud_bd(line)) for line in machine.cables}
         self._framers = {
             name: PacketFramer(_FRAMINGS[bus.protocol]) for name, bus in machine.robot.bus.items()
         }
-        self._typed = b""
         self._stopped = False
         self._clock: Clock = WallClock(machine) if clock == "wall" else BusClock(machine)
 
@@ -225,7 +223,9 @@ class Emulator:
         Raises:
             SimulationError: the physics diverged.
         """
-        self._say({"ports": {line: port.path for line, port in self._ports.items()}, "pid": os.getpid()})
+        self._console.say(
+            {"ports": {line: port.path for line, port in self._ports.items()}, "pid": os.getpid()}
+        )
         try:
             while not self._stopped:
                 self._serve_once()
@@ -242,14 +242,14 @@ class Emulator:
 
     def _serve_once(self) -> None:
         by_fd = {t.fd: line for line, port in self._ports.items() if (t := port.terminal) is not None}
-        ready, _, _ = select.select([*by_fd, self._commands], [], [], self._clock.wait_s())
+        ready, _, _ = select.select([*by_fd, self._console.fd], [], [], self._clock.wait_s())
         for line, port in self._ports.items():
             if port.terminal is not None:
                 self._machine.set_host_baud(line, port.terminal.baud_bd)
         for fd in ready:
-            if fd != self._commands and (terminal := self._ports[by_fd[fd]].terminal) is not None:
+            if fd != self._console.fd and (terminal := self._ports[by_fd[fd]].terminal) is not None:
                 self._take_bytes(by_fd[fd], terminal)
-        if self._commands in ready:
+        if self._console.fd in ready:
             self._take_commands()
         self._send(self._clock.advance())
         self._move_adapters()
@@ -285,13 +285,10 @@ class Emulator:
                 terminal.write(data)
 
     def _take_commands(self) -> None:
-        data = os.read(self._commands, 4096)
-        if not data:
-            self._stopped = True
-        self._typed += data
-        while b"\n" in self._typed and not self._stopped:
-            command, self._typed = self._typed.split(b"\n", 1)
-            self._obey(command.decode(errors="replace").split())
+        for words in self._console.take():
+            if not self._stopped:
+                self._obey(words)
+        self._stopped |= self._console.ended
 
     def _obey(self, words: list[str]) -> None:
         now_s = self._clock.now_s()
@@ -325,11 +322,7 @@ class Emulator:
         line: dict[str, object] = {"event": event}
         if servo_id >= 0:
             line["id"] = servo_id
-        self._say({**line, "stamp_s": time_s + self._clock.origin_s})
-
-    def _say(self, line: dict[str, object]) -> None:
-        self._report.write(json.dumps(line) + "\n")
-        self._report.flush()
+        self._console.say({**line, "stamp_s": time_s + self._clock.origin_s})
 
 
 def _is_number(word: str) -> bool:

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from robotrl.bench.lockstep import LockstepArm, WitnessedArm
-from robotrl.bench.starts import Starts, first_starts
-from robotrl.bench.through_arm import ArmTrials
+from robotrl.bench.starts import Starts, Trials, first_starts
+from robotrl.bench.through_arm import HOLD_TICKS, ArmTrials
 from robotrl.errors import DeviceError
 from robotrl.runtime.arm_loop import ArmLoop, ArmTick, channels_of
 from robotrl.runtime.clock import FakeClock
@@ -22,6 +22,7 @@ from robotrl.runtime.modes import Event, Mode
 from robotrl.runtime.operator import Script, Step
 from robotrl.runtime.policy import Policy
 from robotrl.runtime.tally import LoopReport
+from robotrl.spec.gate import Verdict
 from robotrl.spec.gripper import ArmState, GripperCommand
 from robotrl.spec.state import Floats
 from tests.fetch_arm import deployment, exported, fetch_arm, reach_env
@@ -80,7 +81,7 @@ def fly(policy: Policy, starts: Starts, driver: type[WitnessedArm] = WitnessedAr
     flight = Flight()
     with LockstepArm(ARM) as emulated:
         body = driver(ARM, emulated)
-        trials = Recorded(starts, policy, reach_env(1, seed=0), body)
+        trials = Recorded(starts, HOLD_TICKS, policy, reach_env(1, seed=0), body)
         trials.flight = flight
         loop = ArmLoop(ARM, body, policy, trials, FakeClock(), armed=True, watcher=trials)
         return flight, trials, loop.run()
@@ -245,6 +246,48 @@ class Counting:
         """Stay."""
         assert channels["goal"].shape == (3,)
         return np.zeros(4)
+
+
+@dataclass
+class Still:
+    """An emulated world that nobody moves."""
+
+    qpos: Floats
+    qvel: Floats
+
+    def place(self, qpos: Floats, qvel: Floats) -> None:
+        """It stays where it is."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tick without the policy."""
+
+    mode: Mode = Mode.HOLD
+    verdict: Verdict = field(default_factory=Verdict)
+
+
+class Quiet(Trials[Held]):
+    """Episodes that begin without further ado."""
+
+    def _between(self) -> list[Event]:
+        return []
+
+
+def test_what_is_seen_before_the_first_episode_counts_for_none(policy: Policy, starts: Starts) -> None:
+    env = reach_env(1, seed=0)
+    rows = [torch.from_numpy(part[-1:]) for part in (starts.qpos, starts.qvel, starts.goal)]
+    env.place(torch.arange(1), *rows)
+    here = env.layout.split(env.observation)[1].double().numpy()
+    at_goal = dataclasses.replace(starts, goal=np.tile(here, (len(starts), 1)))
+    trials = Quiet(at_goal, HOLD_TICKS, policy, env, Still(starts.qpos[-1], starts.qvel[-1]))
+    trials.poll(0.0)
+    trials.tick(Held())
+    assert not any(trials.reached), "in particular not for the last one"
+    for _ in range(2):
+        trials.poll(0.0)
+        trials.tick(Held())
+    assert trials.reached == [True] + [False] * (len(starts) - 1)
 
 
 def test_a_policy_begins_anew_whenever_it_takes_over() -> None:

@@ -13,7 +13,7 @@ import torch
 from robotrl.bench.flight import flight_of
 from robotrl.bench.lockstep import LockstepRobot, WitnessedBody
 from robotrl.bench.starts import Starts, first_starts
-from robotrl.bench.through import Trials
+from robotrl.bench.through import JointTrials, ready_ticks
 from robotrl.errors import RecordingError
 from robotrl.export.onnx import export_policy
 from robotrl.runtime.clock import FakeClock
@@ -74,7 +74,7 @@ class Watched(WitnessedBody):
             kept.append(seen)
 
 
-class Recorded(Trials):
+class Recorded(JointTrials):
     """The operator of two episodes, who keeps every tick."""
 
     flight: Flight
@@ -103,12 +103,12 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
 
 def fly(
     policy: Policy, starts: Starts, watched: type[Watched] = Watched
-) -> tuple[Flight, Trials, LoopReport]:
+) -> tuple[Flight, JointTrials, LoopReport]:
     """Two episodes on the emulated hand."""
     flight = Flight()
     with LockstepRobot(ROBOT) as emulated:
         body = watched(emulated, flight)
-        trials = Recorded(starts, ROBOT, policy, reach_env(1, seed=0), body)
+        trials = Recorded(starts, ready_ticks(ROBOT), policy, reach_env(1, seed=0), body)
         trials.flight, trials.body = flight, body
         return (
             flight,
@@ -124,12 +124,12 @@ def starts() -> Starts:
 
 
 @pytest.fixture(scope="module")
-def flown(policy: Policy, starts: Starts) -> tuple[Flight, Trials, LoopReport]:
+def flown(policy: Policy, starts: Starts) -> tuple[Flight, JointTrials, LoopReport]:
     return fly(policy, starts)
 
 
 def test_episodes_are_run_to_their_end_and_nothing_stops_them(
-    flown: tuple[Flight, Trials, LoopReport],
+    flown: tuple[Flight, JointTrials, LoopReport],
 ) -> None:
     flight, trials, report = flown
     assert len(flight.acting()) == 2 * STEPS
@@ -139,7 +139,7 @@ def test_episodes_are_run_to_their_end_and_nothing_stops_them(
 
 
 def test_episodes_begin_where_those_of_training_do(
-    flown: tuple[Flight, Trials, LoopReport], starts: Starts
+    flown: tuple[Flight, JointTrials, LoopReport], starts: Starts
 ) -> None:
     """A tick before the policy, in a state that the servos already hold: none moves by a count's torque."""
     flight, _, _ = flown
@@ -164,7 +164,7 @@ def test_success_is_judged_by_the_emulated_worlds_truth(policy: Policy, starts: 
     assert trials.reached == [True, True]
 
 
-def test_joint_targets_reach_the_emulated_servos(flown: tuple[Flight, Trials, LoopReport]) -> None:
+def test_joint_targets_reach_the_emulated_servos(flown: tuple[Flight, JointTrials, LoopReport]) -> None:
     """In the next tick the servos follow what this one commanded, to half a count of theirs."""
     flight, _, _ = flown
     for i in flight.acting():
@@ -172,7 +172,7 @@ def test_joint_targets_reach_the_emulated_servos(flown: tuple[Flight, Trials, Lo
         assert abs(flight.goal_rad[i + 1] - sent).max() <= COUNT_RAD / 2 + 1e-9
 
 
-def test_the_gate_passes_what_the_policy_asks_for(flown: tuple[Flight, Trials, LoopReport]) -> None:
+def test_the_gate_passes_what_the_policy_asks_for(flown: tuple[Flight, JointTrials, LoopReport]) -> None:
     """From the second tick on: in the first it blends over from the posture that was held."""
     flight, _, _ = flown
     first = [i for i in flight.acting() if i - 1 not in flight.acting()]
@@ -195,7 +195,7 @@ def observations(flight: Flight, starts: Starts, i: int) -> tuple[np.ndarray, np
 
 
 def test_at_rest_the_graph_observes_what_training_would(
-    flown: tuple[Flight, Trials, LoopReport], starts: Starts
+    flown: tuple[Flight, JointTrials, LoopReport], starts: Starts
 ) -> None:
     """Angles to half a count, speeds to the one count that a window may see, the estimator's exactly."""
     flight, _, _ = flown
@@ -214,7 +214,7 @@ def test_at_rest_the_graph_observes_what_training_would(
 
 
 def test_in_motion_it_is_as_late_as_the_wires(
-    flown: tuple[Flight, Trials, LoopReport], starts: Starts
+    flown: tuple[Flight, JointTrials, LoopReport], starts: Starts
 ) -> None:
     """Angles differ by no more than the fastest joint turns meanwhile."""
     flight, _, _ = flown
@@ -237,7 +237,7 @@ def test_no_goal_beyond_the_trained_ones_is_asked_for(policy: Policy, starts: St
         with LockstepRobot(ROBOT) as emulated:
             body = WitnessedBody(ROBOT, emulated)
             env = reach_env(1, seed=0)
-            trials = Trials(starts, ROBOT, policy, env, body)
+            trials = JointTrials(starts, ready_ticks(ROBOT), policy, env, body)
     finally:
         policy.contract = trained
     body.qpos, body.qvel = starts.qpos[0], starts.qvel[0]
@@ -285,7 +285,7 @@ def test_a_hand_that_loses_its_estimator_is_held_and_goes_on_after_a_rearm(
 
 
 def test_a_recording_of_the_hand_is_replayed_bit_for_bit(
-    policy: Policy, flown: tuple[Flight, Trials, LoopReport], tmp_path: Path
+    policy: Policy, flown: tuple[Flight, JointTrials, LoopReport], tmp_path: Path
 ) -> None:
     file = tmp_path / "run.mcap"
     with McapRecorder(file, {}) as recorder:
@@ -298,7 +298,7 @@ def test_a_recording_of_the_hand_is_replayed_bit_for_bit(
 
 
 def test_two_flights_are_the_same_bit_for_bit(
-    policy: Policy, starts: Starts, flown: tuple[Flight, Trials, LoopReport]
+    policy: Policy, starts: Starts, flown: tuple[Flight, JointTrials, LoopReport]
 ) -> None:
     again, _, _ = fly(policy, starts)
     np.testing.assert_array_equal(again.qpos, flown[0].qpos)
