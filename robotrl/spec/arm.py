@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from robotrl.errors import ConfigError
 from robotrl.spec.channels import Source
 from robotrl.spec.limits import Positive
-from robotrl.spec.records import Between, Within, read_record
-from robotrl.spec.robot import SCHEMA, find_model
+from robotrl.spec.records import Between, Within
+from robotrl.spec.robot import find_model, read_hardware
 from robotrl.spec.state import Floats, frozen
 
 CONTROLLER = "controller"
@@ -111,13 +111,7 @@ def read_arm(table: Mapping[str, Any], file: Path) -> ArmSpec:
     Raises:
         ConfigError: anything unknown, missing, ill-typed, out of range or impossible.
     """
-    if table.get("schema") != SCHEMA:
-        raise ConfigError(
-            "is not this version", file=file, key="schema", value=table.get("schema"), allowed=f"{SCHEMA}"
-        )
-    if "file" in table:
-        raise ConfigError("unknown key", file=file, key="file", allowed=sorted(table.keys() - {"file"}))
-    arm = dataclasses.replace(read_record(ArmSpec, table, file=file), file=str(file))
+    arm = read_hardware(ArmSpec, table, file)
     _check_possible(arm, file)
     return arm
 

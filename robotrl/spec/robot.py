@@ -6,12 +6,12 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from robotrl.errors import ConfigError
 from robotrl.spec.buses import BusSpec, Refuse, check_bus
@@ -20,6 +20,8 @@ from robotrl.spec.limits import Positive, SafetyLimits, check_limits
 from robotrl.spec.records import Between, load_toml, read_record
 from robotrl.spec.servos import ServoType, SupplySpec, check_servos, check_supply, written
 from robotrl.spec.state import Floats, frozen
+
+T = TypeVar("T")
 
 SCHEMA = 1
 """Version of robot.toml that this reader understands."""
@@ -233,16 +235,29 @@ def load_robot(file: Path) -> RobotSpec:
     Raises:
         ConfigError: anything unknown, missing, ill-typed, out of range or impossible.
     """
-    table = load_toml(file)
+    robot = read_hardware(RobotSpec, load_toml(file), file)
+    _check_possible(robot, file)
+    return robot
+
+
+def read_hardware(cls: type[T], table: Mapping[str, Any], file: Path) -> T:
+    """Build a specification from the table of a robot.toml, whose version it checks.
+
+    Args:
+        cls: with a field `file`, which no robot.toml sets: it names this one.
+        table: what the file holds.
+        file: where it came from.
+
+    Raises:
+        ConfigError: anything unknown, missing, ill-typed or out of range.
+    """
     if table.get("schema") != SCHEMA:
         raise ConfigError(
             "is not this version", file=file, key="schema", value=table.get("schema"), allowed=f"{SCHEMA}"
         )
     if "file" in table:
         raise ConfigError("unknown key", file=file, key="file", allowed=sorted(table.keys() - {"file"}))
-    robot = dataclasses.replace(read_record(RobotSpec, table, file=file), file=str(file))
-    _check_possible(robot, file)
-    return robot
+    return read_record(cls, {**table, "file": str(file)}, file=file)
 
 
 def _check_possible(robot: RobotSpec, file: Path) -> None:

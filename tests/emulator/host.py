@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from robotrl.drivers import dynamixel as dxl
 from robotrl.drivers.dynamixel import PacketParser, StatusPacket
 from robotrl.drivers.registers import Register
 from robotrl.emulator.dynamixel_servos import DynamixelServos
-from robotrl.emulator.plant import STEP_S
 from robotrl.spec.robot import RobotSpec, load_robot
 from robotrl.spec.shipped import find_shipped
+from tests.emulator.still import StillServos
 
 BUS = "legs"
 
@@ -30,34 +28,16 @@ def many_servos(count: int, baud_bd: int) -> RobotSpec:
     return dataclasses.replace(robot, joint=joints, bus={BUS: bus})
 
 
-class Host:
+class Host(StillServos[DynamixelServos]):
     """Servos held still at given angles, a clock that the test moves, and packets to and from them."""
 
     def __init__(self, robot: RobotSpec | None = None) -> None:
-        self.robot = robot or quad12()
-        self.position_rad = self.robot.default_rad.copy()
-        self.velocity_rad_s = np.zeros(len(self.robot.joint))
-        self.supply_v = 12.0
-        self.bus = DynamixelServos(self.robot, BUS, self.position_rad)
+        super().__init__(robot or quad12(), 12.0, DynamixelServos, BUS)
         self.ids = self.bus.ids
-        self.steps = 0
-        self.live(0.02)
-
-    @property
-    def now_s(self) -> float:
-        """The time of the last firmware step."""
-        return (self.steps - 1) * STEP_S
-
-    def live(self, duration_s: float) -> None:
-        """Let the firmware run."""
-        for _ in range(round(duration_s / STEP_S)):
-            self.bus.step(self.steps * STEP_S, self.position_rad, self.velocity_rad_s, self.supply_v)
-            self.steps += 1
 
     def send(self, packet: bytes) -> list[StatusPacket]:
         """Let a packet arrive now; return the status packets that come back."""
-        answer = b"".join(reply.data for reply in self.bus.receive(packet, self.now_s))
-        return [p for p in PacketParser().feed(answer) if isinstance(p, StatusPacket)]
+        return [p for p in PacketParser().feed(self.answer(packet)) if isinstance(p, StatusPacket)]
 
     def write(self, id_: int, register: Register, value: int) -> int:
         """Write a register; return the error byte."""
