@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,13 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
         *_deployment(_load(benchmarks / "deploy.json")),
         *_demo(_load(benchmarks / "demo.json")),
     ]
-    lines = ["| what | measured | printed by |", "| --- | --- | --- |"]
-    lines += [f"| {what} | {measured} | `{command}` |" for what, measured, command in rows]
-    return "\n".join(lines)
+    cells = [(what, measured, f"`{command}`") for what, measured, command in rows]
+    return _markdown(("what", "measured", "printed by"), cells)
+
+
+def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def returns_table(benchmarks: Path) -> str:
@@ -59,15 +64,19 @@ def returns_table(benchmarks: Path) -> str:
     Raises:
         BadInputError: the file is missing or is not what its command prints.
     """
-    lines = [
-        "| algorithm, task | steps | mean ± std over seeds | IQM, 95 % interval | lowest | published |",
-        "| --- | --- | --- | --- | --- | --- |",
+    columns = (
+        "algorithm, task",
+        "steps",
+        "mean ± std over seeds",
+        "IQM, 95 % interval",
+        "lowest",
+        "published",
+    )
+    rows = [
+        (f"{one['algorithm']}, {one['task']}", f"{one['steps']:,}", *_ours(one), _published(one))
+        for one in _load(benchmarks / "returns.json")["entries"]
     ]
-    for one in _load(benchmarks / "returns.json")["entries"]:
-        name = f"{one['algorithm']}, {one['task']}"
-        cells = (name, f"{one['steps']:,}", *_ours(one), _published(one))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return _markdown(columns, rows)
 
 
 def goals_table(benchmarks: Path) -> str:
@@ -79,22 +88,20 @@ def goals_table(benchmarks: Path) -> str:
     Raises:
         BadInputError: the file is missing or is not what its command prints.
     """
-    lines = [
-        "| task | steps | minutes | success, each seed | in the original environment | wanted |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for one in _load(benchmarks / "goals.json")["entries"]:
-        runs = [run for run in one["runs"] if "failure" not in run]
-        cells = (
-            one["task"],
-            f"{max((run['steps'] for run in runs), default=0):,}",
-            ", ".join(f"{run['seconds'] / 60:.1f}" for run in runs),
-            _shares([run["success"] for run in runs]),
-            _shares([run["original"] for run in runs]),
-            f"{one['target']:.0%}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    columns = ("task", "steps", "minutes", "success, each seed", "in the original environment", "wanted")
+    return _markdown(columns, [_goal(one) for one in _load(benchmarks / "goals.json")["entries"]])
+
+
+def _goal(one: dict[str, Any]) -> tuple[str, ...]:
+    runs = [run for run in one["runs"] if "failure" not in run]
+    return (
+        one["task"],
+        f"{max((run['steps'] for run in runs), default=0):,}",
+        ", ".join(f"{run['seconds'] / 60:.1f}" for run in runs),
+        _shares([run["success"] for run in runs]),
+        _shares([run["original"] for run in runs]),
+        f"{one['target']:.0%}",
+    )
 
 
 def _shares(scores: list[dict[str, float]]) -> str:
