@@ -10,7 +10,7 @@ demo: $(VENV)/installed-train
 	$(VENV)/bin/robotrl demo $(DEMO)
 
 test: $(VENV)/installed-train,gpu,dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n logical
 
 lint: $(VENV)/installed-train,gpu,dev
 	$(VENV)/bin/ruff format --check

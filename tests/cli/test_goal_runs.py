@@ -15,6 +15,7 @@ from robotrl.cli.main import FINE, WRONG_USE, main
 from robotrl.cli.train import Train
 from robotrl.learn.checkpoint import newest_checkpoint
 from robotrl.spec.shipped import find_shipped
+from tests.cli.small import written
 
 SHIPPED = find_shipped("configs", "fetch_reach").read_text(encoding="utf-8")
 
@@ -27,7 +28,6 @@ def _aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(folder: Path, *replacements: tuple[str, str]) -> Path:
     """The shipped run of FetchReach, small: three episodes of 4 worlds each, the first one random."""
-    text = SHIPPED
     small = (
         ("steps = 4_000 ", "steps = 600 "),
         ("worlds = 16", "worlds = 4"),
@@ -36,12 +36,7 @@ def config(folder: Path, *replacements: tuple[str, str]) -> Path:
         ("batch = 256", "batch = 32"),
         ("steps = 50 ", "steps = 20 "),
     )
-    for old, new in (*small, *replacements):
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    file = folder / "small.toml"
-    file.write_text(text, encoding="utf-8")
-    return file
+    return written(folder, SHIPPED, (*small, *replacements))
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -18,25 +18,20 @@ from robotrl.cli.train import Train
 from robotrl.learn.checkpoint import newest_checkpoint
 from robotrl.learn.ppo import Ppo
 from robotrl.spec.shipped import find_shipped
+from tests.cli.small import written
 
 SHIPPED = find_shipped("configs", "halfcheetah_ppo").read_text(encoding="utf-8")
 
 
 def config(folder: Path, *replacements: tuple[str, str]) -> Path:
     """The shipped run, small: eight copies of Pendulum."""
-    text = SHIPPED
     small = (
         ('env = "robotrl/HalfCheetah-v5"', 'env = "gym:Pendulum-v1"'),
         ("steps = 1_000_000 ", "steps = 512 "),
         ("worlds = 64", "worlds = 8"),
         ("hidden = [64, 64]", "hidden = [8, 8]"),
     )
-    for old, new in (*small, *replacements):
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    file = folder / "small.toml"
-    file.write_text(text, encoding="utf-8")
-    return file
+    return written(folder, SHIPPED, (*small, *replacements))
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
