@@ -42,6 +42,11 @@ def rearm(memory: GripperMemory) -> GripperMemory:
     return replace(memory, latched=Verdict(), limiting_since_s=math.inf)
 
 
+def estop(memory: GripperMemory) -> GripperMemory:
+    """Latch the operator's emergency stop: the arm stays where it is until `rearm`."""
+    return replace(memory, latched=strongest(memory.latched, Verdict(Level.HOLD, frozenset({"estop"}))))
+
+
 def guard(
     limits: ArmLimits, memory: GripperMemory, state: ArmState, wish_m: Floats | None, now_s: float
 ) -> tuple[GripperCommand, GripperMemory, Verdict]:
@@ -71,8 +76,8 @@ def guard(
     move_m, verdict = _limited(limits, state, wish_m)
     since_s = min(memory.limiting_since_s, now_s) if verdict.level else math.inf
     if now_s - since_s >= limits.sustained_limiting_s:
-        fault = strongest(verdict, _flag(Level.HOLD, {"limits.sustained_limiting_s": True}))
-        return STOP, replace(memory, latched=fault, limiting_since_s=math.inf), fault
+        fault = strongest(verdict, Verdict(Level.HOLD, frozenset({"limits.sustained_limiting_s"})))
+        return STOP, replace(memory, latched=fault), fault
     return GripperCommand(move_m), replace(memory, limiting_since_s=since_s), verdict
 
 

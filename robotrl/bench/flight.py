@@ -133,7 +133,7 @@ def flight_of(recording: Recording, robot: RobotSpec) -> Flight:
     tracked = command["kind"] == CommandKind.TRACK.name
     return Flight(
         joint_names=robot.joint_names,
-        period_s=1.0 / robot.control.rate_hz,
+        period_s=robot.control.period_s,
         stamp_s=timing["now_s"],
         joint_pos_rad=state["joint_pos_rad"],
         joint_target_rad=np.where(tracked[:, None], command["joint_target_rad"], np.nan),

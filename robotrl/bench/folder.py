@@ -35,19 +35,25 @@ class Run:
     """Where robot and policy come from, as rows of a table."""
 
 
-def read_run(folder: Path, robot: str = "") -> Run:
+def recording_in(place: Path) -> Path:
+    """Return the recording that is meant by a run's folder, or by itself."""
+    return place / RECORDING if place.is_dir() else place
+
+
+def read_run(place: Path, robot: str = "") -> Run:
     """Read a run's folder.
 
     Args:
-        folder: holds at least run.mcap.
+        place: holds at least run.mcap; or a recording, with the other files beside it.
         robot: name or path of the robot; by default the shipped one whose name the recording bears.
 
     Raises:
         RecordingError: a file is missing, damaged, or of another robot.
         BadInputError: no such robot.
     """
-    recording = read_recording(folder / RECORDING)
-    spec = load_robot(find_shipped("hardware", robot or _robot_name(recording, folder)))
+    file = recording_in(place)
+    recording, folder = read_recording(file), file.parent
+    spec = load_robot(find_shipped("hardware", robot or _robot_name(recording, file)))
     flight = flight_of(recording, spec)
     summary = _json(folder / SUMMARY)
     reported = [Event(**event) for event in summary.get("events", [])]
@@ -62,13 +68,11 @@ def read_run(folder: Path, robot: str = "") -> Run:
     )
 
 
-def _robot_name(recording: Recording, folder: Path) -> str:
+def _robot_name(recording: Recording, file: Path) -> str:
     try:
         return str(tomllib.loads(recording.attachments[ROBOT_NAME].decode())["name"])
     except (KeyError, ValueError) as error:
-        raise RecordingError(
-            "does not say which robot it is of", file=folder / RECORDING, allowed="--robot"
-        ) from error
+        raise RecordingError("does not say which robot it is of", file=file, allowed="--robot") from error
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -19,8 +19,14 @@ class Card:
     note: str
 
 
-def page(title: str, subtitle: str, body: Iterable[str]) -> str:
-    """Return the whole document; `title` and `subtitle` are text, `body` is HTML."""
+FOOTER = (
+    "Written by robotrl report. Everything on this page is drawn from the recording, the emulator's record "
+    "of what was true, and the training log beside it."
+)
+
+
+def page(title: str, subtitle: str, body: Iterable[str], footer: str = FOOTER) -> str:
+    """Return the whole document; `body` is HTML, the others are text."""
     return (
         "<!doctype html>\n"
         f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -28,8 +34,7 @@ def page(title: str, subtitle: str, body: Iterable[str]) -> str:
         f"<style>{_STYLE}</style></head><body><main>"
         f"<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header>"
         f"{''.join(body)}"
-        "<footer>Written by robotrl report. Everything on this page is drawn from the recording, the "
-        "emulator's record of what was true, and the training log beside it.</footer>"
+        f"<footer>{escape(footer)}</footer>"
         "</main></body></html>\n"
     )
 
@@ -67,6 +72,14 @@ def colour_key(colours: Mapping[str, str]) -> str:
         + "".join(f'<span style="--c:{colour}">{escape(name)}</span>' for name, colour in colours.items())
         + "</div>"
     )
+
+
+def grid(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table with a header; every column but the first holds numbers."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<table class="grid"><tr>{head}</tr>{body}</table>'
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -236,4 +237,6 @@ def _serve(robot: RobotSpec, script: FaultScript, ours: tuple[int, int], parents
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     with os.fdopen(tell, "w") as report:
-        Emulator(Machine(robot, script, 0, log=False), "wall", commands, report).run(None)
+        emulator = Emulator(Machine(robot, script, 0, log=False), "wall", commands, report)
+        gc.freeze()  # what is there stays: servos make no pauses to look through it
+        emulator.run(None)

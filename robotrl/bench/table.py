@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from robotrl.bench.safe_table import safe_columns, safe_rows, stalled_rows
 from robotrl.errors import BadInputError
 from robotrl.runtime.policy import Policy
 
@@ -18,6 +19,9 @@ BEGIN_RETURNS, END_RETURNS = "<!-- returns: `robotrl bench table` -->", "<!-- en
 
 BEGIN_GOALS, END_GOALS = "<!-- goals: `robotrl bench table` -->", "<!-- end of goals -->"
 """The same of success on tasks with goals."""
+
+BEGIN_SAFE, END_SAFE = "<!-- safe: `robotrl bench table` -->", "<!-- end of safe -->"
+"""The same of the time from a fault to a safe robot."""
 
 Row = tuple[str, str, str]
 """What, measured, printed by which command."""
@@ -90,6 +94,19 @@ def goals_table(benchmarks: Path) -> str:
     """
     columns = ("task", "steps", "minutes", "success, each seed", "in the original environment", "wanted")
     return _markdown(columns, [_goal(one) for one in _load(benchmarks / "goals.json")["entries"]])
+
+
+def safe_table(benchmarks: Path) -> str:
+    """Build the Markdown table of `robotrl bench safe` and `robotrl bench stall`, a row for each fault.
+
+    Args:
+        benchmarks: folder of `safe.json` and `stall.json`.
+
+    Raises:
+        BadInputError: a file is missing or is not what its command prints.
+    """
+    rows = safe_rows(_load(benchmarks / "safe.json")) + stalled_rows(_load(benchmarks / "stall.json"))
+    return _markdown(safe_columns(), rows)
 
 
 def _goal(one: dict[str, Any]) -> tuple[str, ...]:

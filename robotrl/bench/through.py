@@ -102,7 +102,7 @@ def run_trials(
 
 def ready_ticks(robot: RobotSpec) -> int:
     """Ticks until the robot has stood up and come to rest."""
-    return math.ceil((robot.control.stand_s + SETTLE_S) * robot.control.rate_hz)
+    return math.ceil((robot.control.stand_s + SETTLE_S) / robot.control.period_s)
 
 
 def _starts(job: GymJob, file: Path, episodes: int) -> Starts:

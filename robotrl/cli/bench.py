@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
+from robotrl.cli.figures import machine, print_figures
 from robotrl.errors import BadInputError
 
 WARM_UP_S = 20.0
 """Training before `bench train` measures, so that it measures walking robots."""
 
 SEEDS = (0, 1, 2)
-
-MANY = 1000
-"""Figures from here on are shown without decimals."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,22 @@ class Bench:
     """
 
     what: tyro.conf.Positional[
-        Literal["sim", "train", "learn", "deploy", "finetune", "fuzz", "bus", "soak", "hindsight", "table"]
+        Literal[
+            "sim",
+            "train",
+            "learn",
+            "deploy",
+            "finetune",
+            "fuzz",
+            "bus",
+            "soak",
+            "loop",
+            "safe",
+            "stall",
+            "gate",
+            "hindsight",
+            "table",
+        ]
     ]
     """sim: whole environment steps against raw physics stepping, and against Gymnasium; 15 minutes.
     train: PPO end to end against raw physics stepping of the same model.
@@ -46,12 +57,16 @@ class Bench:
     fuzz: every parser of the drivers under a million random and damaged byte streams; two minutes.
     bus: the servo driver against emulated buses: time on the wire, and ROBOTIS's own SDK; half a minute.
     soak: the servo driver at 200 Hz on a bus that damages 1 % of the packets: stalls, leaks; an hour.
+    loop: the control loop at 200 and 500 Hz on the wall clock, and one that sleeps relatively; five minutes.
+    safe: every fault of the emulator in every mode, until the servos' registers are safe; two minutes.
+    stall: the control loop killed, stopped or hung on the wall clock, until the servos are limp; two minutes.
+    gate: every robot's safety gate under ten million random ticks, and what a call costs; forty minutes.
     hindsight: drawing and relabelling a batch as a share of the update it is for; one minute.
     table: nothing is measured; prints the README's tables from the kept results."""
     config: str = "quad12_walk_ppo"
     """A run's TOML, for `train` and `learn`."""
     policy: str = "quad12_walk"
-    """A policy, for `deploy`."""
+    """A policy, for `deploy` and `safe`."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where `sim` runs: CPU threads, or a GPU with MuJoCo Warp."""
     threads: int = 2
@@ -70,14 +85,19 @@ class Bench:
     """Where the runs of such a flag are kept; by default runs/<flag>."""
     minutes: float = 60.0
     """How long `soak` takes."""
-    jobs: int = 2
-    """Runs of such a flag at once, always one for --time; 0 trains nothing and tells of what is there."""
+    seconds: float = 60.0
+    """How long each of the loops of `loop` walks."""
+    ticks: int = 10_000_000
+    """How many `gate` draws."""
+    jobs: int | None = None
+    """Runs of such a flag at once, by default 2, always one for --time; 0 trains nothing and tells of what is
+    there. Processes of `gate`, by default 1."""
     seeds: int | None = None
     """Of each run of such a flag, instead of its own number."""
     only: tuple[str, ...] = ()
     """--returns and --goals: train only what begins so, as ppo/HalfCheetah-v5; tell of all that is there."""
     plot: Path | None = None
-    """--returns, --ablation and --goals: draw the figures into this PNG too."""
+    """--returns, --ablation, --goals and `safe`: draw the figures into this PNG too."""
     json: bool = False
     """Print the figures as JSON."""
 
@@ -88,6 +108,8 @@ class Bench:
         if self.what == "table":
             print(_readme_tables())
             return 0
+        if self.what == "safe":
+            return self._run_safe()
         with tempfile.TemporaryDirectory() as scratch:
             measure: dict[str, Callable[[Path], dict[str, Any]]] = {
                 "sim": self._sim,
@@ -98,7 +120,10 @@ class Bench:
                 "fuzz": self._fuzz,
                 "bus": self._bus,
                 "soak": self._soak,
+                "loop": self._loop,
+                "stall": self._stall,
                 "hindsight": self._hindsight,
+                "gate": self._gate,
             }
             figures = measure[self.what](Path(scratch))
         subject = {
@@ -106,7 +131,10 @@ class Bench:
             "fuzz": "parsers",
             "bus": "servo driver",
             "soak": "servo driver",
+            "loop": "quad12_walk",
+            "stall": "quad12_walk",
             "hindsight": "replay",
+            "gate": "every robot",
         }.get(self.what, self.config)
         if self.speed:
             subject = "HalfCheetah-v5 against stable-baselines3"
@@ -114,7 +142,7 @@ class Bench:
         if self.json:
             print(json.dumps(report, indent=2))
         else:
-            _print_table(f"bench {self.what} {subject}", figures)
+            print_figures(f"bench {self.what} {subject}", figures)
         return 0
 
     def _part(self) -> str | None:
@@ -131,15 +159,15 @@ class Bench:
         part = flags[0] if flags and not self.speed else None  # which keeps no runs
         wanted = {
             "only": ("returns", "goals"),
-            "plot": ("returns", "ablation", "goals"),
+            "plot": ("returns", "ablation", "goals", "safe"),
             "seeds": ("returns", "ablation", "goals", "time"),
             "folder": ("returns", "ablation", "goals", "time"),
         }
         for option, fitting in wanted.items():
-            if getattr(self, option) and part not in fitting:
-                allowed = ", ".join(f"--{name}" for name in fitting)
+            if getattr(self, option) and (part or self.what) not in fitting:
+                allowed = ", ".join("safe" if name == "safe" else f"--{name}" for name in fitting)
                 raise BadInputError("is not an option of this", key=f"--{option}", allowed=f"with {allowed}")
-        for option, least in (("jobs", 0), ("seeds", 1)):
+        for option, least in (("jobs", 1 if self.what == "gate" else 0), ("seeds", 1), ("ticks", 1)):
             if (value := getattr(self, option)) is not None and value < least:
                 raise BadInputError("is too few", key=f"--{option}", value=value, allowed=f"{least} or more")
         return part
@@ -152,7 +180,7 @@ class Bench:
         from robotrl.bench.progress import progress
 
         part = PARTS[name]
-        ask = Ask(self.folder or part.folder, self.jobs, self.seeds, self.only)
+        ask = Ask(self.folder or part.folder, 2 if self.jobs is None else self.jobs, self.seeds, self.only)
         try:
             with progress() as tell:
                 figures = part.measure(ask, tell)
@@ -168,6 +196,25 @@ class Bench:
             for table in part.tables(figures):
                 Console().print(table)
         return 0
+
+    def _run_safe(self) -> int:
+        """Measure, print and draw; 1 where something was late."""
+        from rich.console import Console
+
+        from robotrl.bench.safe import bench_safe
+        from robotrl.bench.safe_table import draw_safe, safe_tables
+        from robotrl.spec.shipped import find_shipped
+
+        figures = bench_safe(find_shipped("policies", self.policy), Console(stderr=True).print)
+        if self.plot:
+            draw_safe(figures, self.plot)
+        if self.json:
+            report = {"bench": "safe", "of": self.policy, "machine": machine(), "figures": figures}
+            print(json.dumps(report, indent=2))
+        else:
+            for table in safe_tables(figures):
+                Console().print(table)
+        return 1 if figures["late"] else 0
 
     def _sim(self, _scratch: Path) -> dict[str, Any]:
         from rich.console import Console
@@ -239,12 +286,31 @@ class Bench:
 
         return bench_hindsight(Console(stderr=True).print)
 
+    def _gate(self, _scratch: Path) -> dict[str, Any]:
+        from robotrl.bench.gate import SEED, bench_gate
+
+        return bench_gate(self.ticks, SEED, self.jobs or 1)
+
     def _soak(self, _scratch: Path) -> dict[str, Any]:
         from rich.console import Console
 
         from robotrl.bench.soak import bench_soak
 
         return bench_soak(self.minutes, Console(stderr=True).print)
+
+    def _stall(self, _scratch: Path) -> dict[str, Any]:
+        from rich.console import Console
+
+        from robotrl.bench.stall import bench_stall
+
+        return bench_stall(Console(stderr=True).print)
+
+    def _loop(self, _scratch: Path) -> dict[str, Any]:
+        from rich.console import Console
+
+        from robotrl.bench.loop import bench_loop
+
+        return bench_loop(self.seconds, Console(stderr=True).print)
 
     def _bus(self, _scratch: Path) -> dict[str, Any]:
         from robotrl.bench.bus import codec_us
@@ -262,44 +328,3 @@ def _readme_tables() -> str:
     kept = Path("benchmarks")
     figures = figures_table(kept, find_shipped("policies", "quad12_walk"))
     return "\n\n".join((figures, returns_table(kept), goals_table(kept)))
-
-
-def _print_table(title: str, figures: dict[str, Any]) -> None:
-    """Print single figures as one table, and each list of records as one of its own."""
-    from rich.console import Console
-    from rich.table import Table
-
-    single = Table("figure", "value", title=title, title_justify="left")
-    for name, value in figures.items():
-        if isinstance(value, list):
-            table = Table(*value[0], title=f"{title}: {name}", title_justify="left")
-            for record in value:
-                table.add_row(*(_shown(entry) for entry in record.values()))
-            Console().print(table)
-        else:
-            single.add_row(name, _shown(value))
-    if single.row_count:
-        Console().print(single)
-
-
-def _shown(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:,.4g}" if value < MANY else f"{value:,.0f}"
-
-
-def machine() -> dict[str, str]:
-    """Name the hardware and the versions that a figure belongs to."""
-    import os
-
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
-        model = names[0] if names else model
-    packages = {name: version(name) for name in ("mujoco", "torch", "numpy")}
-    return {"cpu": model, "cores": str(os.cpu_count()), "python": platform.python_version(), **packages}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robotrl.cli.bench import machine
+from robotrl.cli.figures import machine
 from robotrl.errors import BadInputError
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ class Export:
             file, run.interface, run.actor, run.robot, run.recorded, provenance, run.command_range
         )
         file.with_name("card.md").write_text(card_of(file), encoding="utf-8")
-        _print(file, report, as_json=self.json)
+        print_report(file, report, as_json=self.json)
         return 0
 
 
@@ -94,7 +94,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _print(file: Path, report: ExportReport, *, as_json: bool) -> None:
+def print_report(file: Path, report: ExportReport, *, as_json: bool) -> None:
+    """Print what verification measured of a policy file that was just written."""
     if as_json:
         import json
 

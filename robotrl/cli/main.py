@@ -18,6 +18,7 @@ from robotrl.cli.demo import Demo
 from robotrl.cli.emulate import Emulate
 from robotrl.cli.eval import Eval
 from robotrl.cli.export import Export
+from robotrl.cli.import_ import Import
 from robotrl.cli.replay import Replay
 from robotrl.cli.report import Report
 from robotrl.cli.run import Run
@@ -43,6 +44,7 @@ COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
         "train": Train,
         "eval": Eval,
         "export": Export,
+        "import": Import,
         "check": Check,
         "run": Run,
         "emulate": Emulate,

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
+    from robotrl.runtime.interpolation import InterpolatedPolicy
     from robotrl.runtime.recording import Recording
+    from robotrl.runtime.replay import Comparison
     from robotrl.spec.robot import RobotSpec
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Feed a recording through the gate, and the policy if given, and show the first difference.
+    """Feed a recording through the gate, and the policy if given, and show what comes out otherwise.
+
+    With the recorded policy and limits nothing does. Other limits or another policy show what they would
+    have changed in what the robot then measured and was asked.
 
     Example: robotrl replay run.mcap --policy quad12_walk
     """
@@ -23,50 +28,97 @@ class Replay:
     recording: tyro.conf.Positional[Path]
     """Recording (MCAP), with or without its end."""
     policy: str = ""
-    """Policy file or its folder, or the name of a shipped policy: compare its targets too."""
-    robot: str = ""
-    """Another robot.toml than the recorded one: what would its limits have changed?"""
+    """Policy file or its folder, or the name of a shipped policy: ask it again, and let the gate judge its
+    answers."""
+    limits: str = ""
+    """robot.toml or its folder, or the name of a shipped robot: its limits instead of the recorded ones."""
     json: bool = False
     """Print the result as JSON."""
 
     def run(self) -> int:
         """Replay; 1 where something differs."""
-        import dataclasses
-        import json
-
-        from robotrl.runtime.policy import Policy
         from robotrl.runtime.recording import read_recording
         from robotrl.runtime.replay import replay
         from robotrl.spec.gate import GateLimits
-        from robotrl.spec.shipped import find_shipped
 
         recording = read_recording(self.recording)
         robot = self._robot(recording)
-        policy = Policy.load(find_shipped("policies", self.policy)) if self.policy else None
-        difference = replay(recording, GateLimits.of(robot), policy)
+        comparison = replay(recording, GateLimits.of(robot), self._policy(robot))
         if self.json:
-            found = dataclasses.asdict(difference) if difference else None
-            print(json.dumps({"ticks": recording.ticks, "complete": recording.complete, "difference": found}))
+            _print_json(recording, comparison)
         else:
-            end = "" if recording.complete else ", recording breaks off"
-            result = str(difference) if difference else "every answer is the recorded one, bit for bit"
-            print(f"{recording.ticks} ticks{end}: {result}")
-        return 1 if difference else 0
+            _print_tables(recording, comparison)
+        return 1 if comparison.first else 0
 
     def _robot(self, recording: Recording) -> RobotSpec:
-        """The robot that was asked for, or the one inside the recording."""
-        import tempfile
-
-        from robotrl.errors import RecordingError
-        from robotrl.runtime.recording import ROBOT_NAME
+        """The robot inside the recording, or the same with other limits."""
+        from robotrl.errors import ConfigError
+        from robotrl.runtime.recording import attached_robot
         from robotrl.spec.robot import load_robot
         from robotrl.spec.shipped import find_shipped
 
-        if self.robot:
-            return load_robot(find_shipped("hardware", self.robot))
-        if ROBOT_NAME not in recording.attachments:
-            raise RecordingError(f"holds no {ROBOT_NAME}; name one with --robot", file=self.recording)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / ROBOT_NAME
-            file.write_bytes(recording.attachments[ROBOT_NAME])
-            return load_robot(file)
+        recorded = attached_robot(recording, self.recording)
+        if not self.limits:
+            return recorded
+        robot = load_robot(find_shipped("hardware", self.limits))
+        if robot.joint_names != recorded.joint_names:
+            raise ConfigError(
+                "are not those of the recording",
+                file=robot.file,
+                key="joint",
+                value=list(robot.joint_names),
+                allowed=recorded.joint_names,
+            )
+        return robot
+
+    def _policy(self, robot: RobotSpec) -> InterpolatedPolicy | None:
+        from robotrl.errors import PolicyError
+        from robotrl.runtime.interpolation import InterpolatedPolicy
+        from robotrl.runtime.policy import Policy
+        from robotrl.spec.shipped import find_shipped
+
+        if not self.policy:
+            return None
+        file = find_shipped("policies", self.policy)
+        policy = Policy.load(file)
+        if problems := policy.check(robot):
+            raise PolicyError(f"does not fit the recorded robot: {'; '.join(problems)}", file=file)
+        return InterpolatedPolicy(policy, robot.control.ticks_per_step)
+
+
+def _print_json(recording: Recording, comparison: Comparison) -> None:
+    import dataclasses
+    import json
+
+    print(json.dumps({"complete": recording.complete, **dataclasses.asdict(comparison)}))
+
+
+def _print_tables(recording: Recording, comparison: Comparison) -> None:
+    """Say in one line whether anything differs; where it does, print how much of what."""
+    end = "" if recording.complete else ", recording breaks off"
+    if comparison.first is None:
+        print(f"{comparison.ticks} ticks{end}: every answer is the recorded one, bit for bit")
+        return
+    print(f"{comparison.ticks} ticks{end}: {comparison.differing} differ")
+    print(f"first: {comparison.first}\nlast: {comparison.last}")
+    _print_counts(comparison)
+
+
+def _print_counts(comparison: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    kinds = Table("what differs", "ticks", title="answers", title_justify="left")
+    for what, ticks in comparison.kinds.items():
+        kinds.add_row(what, str(ticks))
+    causes = Table("cause", "recorded alone", "replayed alone", title="why, in ticks", title_justify="left")
+    for cause, counts in sorted(comparison.causes.items()):
+        causes.add_row(cause, *map(str, counts))
+    levels = Table("recorded", "replayed", "ticks", title="the gate's verdicts", title_justify="left")
+    for recorded, row in comparison.levels.items():
+        for replayed, ticks in row.items():
+            levels.add_row(recorded, replayed, str(ticks))
+    console = Console()
+    for table in (kinds, causes, levels):
+        if table.row_count:
+            console.print(table)

@@ -117,13 +117,14 @@ class SerialBody:
             raise DeviceError("the body is not open")
         self._measure(now_s)
         joints, imu, estimator = self._readings, self._imu, self._estimator
+        position_rad, velocity_rad_s, load, voltage_v, temperature_c = joints.measured.copy()
         return RobotState(
             stamp_s=now_s,
-            joint_pos_rad=joints.position_rad.copy(),
-            joint_vel_rad_s=joints.velocity_rad_s.copy(),
-            joint_load=joints.load.copy(),
-            voltage_v=joints.voltage_v.copy(),
-            temperature_c=joints.temperature_c.copy(),
+            joint_pos_rad=position_rad,
+            joint_vel_rad_s=velocity_rad_s,
+            joint_load=load,
+            voltage_v=voltage_v,
+            temperature_c=temperature_c,
             hardware_error=joints.hardware_error.copy(),
             joint_age_s=now_s - joints.stamp_s,
             imu_quat=imu.quat.copy() if imu else _nothing(4),

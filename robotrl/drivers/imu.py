@@ -64,8 +64,9 @@ class Register(IntEnum):
     ALGORITHM = 0x24
 
 
-_MEASURED = (Kind.ACCEL, Kind.GYRO, Kind.QUATERNION)
-CONTENT = sum(1 << (kind - 0x50) for kind in _MEASURED)
+_PARTS = ((Kind.QUATERNION, 4), (Kind.GYRO, 3), (Kind.ACCEL, 3))
+"""The parts of a `Sample`, and how many of a frame's four counts are theirs."""
+CONTENT = sum(1 << (kind - 0x50) for kind, _ in _PARTS)
 """Output content register: one bit per frame type."""
 _BANDWIDTH_98_HZ = 2
 _SIX_AXES = 1
@@ -183,13 +184,6 @@ class Sample:
         every = {"quat": self.quat, "gyro_rad_s": self.gyro_rad_s, "accel_m_s2": self.accel_m_s2}
         return {name: part for name, part in every.items() if part is not None}
 
-    @property
-    def sane(self) -> bool:
-        """Whether all of it can have been measured."""
-        finite = all(bool(np.isfinite(part).all()) for part in self.parts.values())
-        length = 1.0 if self.quat is None else float(np.linalg.norm(self.quat))
-        return finite and abs(length - 1.0) <= _NORM_TOLERANCE
-
 
 class ImuReader(ABC):
     """Keeps the newest orientation, angular velocity and acceleration, in the body frame.
@@ -213,7 +207,7 @@ class ImuReader(ABC):
         self._to_body = np.column_stack([rotate(mount, axis) for axis in np.eye(3)])
         self._unmount = np.column_stack([multiply(part, conjugate(mount)) for part in np.eye(4)])
         self._stamps_s = {"quat": -math.inf, "gyro_rad_s": -math.inf, "accel_m_s2": -math.inf}
-        self._last: dict[str, Floats] = {}
+        self._last: dict[str, bytes] = {}
 
     @property
     def stamp_s(self) -> float:
@@ -245,11 +239,13 @@ class ImuReader(ABC):
             return
         sample = self._newest(data)
         parts = sample.parts
-        if not parts or not sample.sane or self._repeats(parts):
+        lengths = {name: math.hypot(*part.tolist()) for name, part in parts.items()}
+        length = lengths.get("quat", 1.0)
+        sane = all(map(math.isfinite, lengths.values())) and abs(length - 1.0) <= _NORM_TOLERANCE
+        if not parts or not sane or self._repeats(parts):
             return
-        self._last |= parts
         if sample.quat is not None:
-            self.quat = self._unmount @ (sample.quat / np.linalg.norm(sample.quat))
+            self.quat = self._unmount @ (sample.quat / length)
         if sample.gyro_rad_s is not None:
             self.gyro_rad_s = self._to_body @ sample.gyro_rad_s
         if sample.accel_m_s2 is not None:
@@ -257,9 +253,12 @@ class ImuReader(ABC):
         self._stamps_s |= dict.fromkeys(parts, now_s)
 
     def _repeats(self, parts: Mapping[str, Floats]) -> bool:
-        return all(
-            name in self._last and bool((self._last[name] == part).all()) for name, part in parts.items()
-        )
+        """Whether these are the last ones again; if not, they are so from now on."""
+        seen = {name: part.tobytes() for name, part in parts.items()}
+        if all(self._last.get(name) == bits for name, bits in seen.items()):
+            return True
+        self._last |= seen
+        return False
 
 
 class Wt901(ImuReader):
@@ -279,13 +278,12 @@ class Wt901(ImuReader):
 
     def _newest(self, data: bytes) -> Sample:
         newest = dict(self._parser.feed(data))
-        values = {kind: np.array(newest[kind]) * SCALE[kind] for kind in _MEASURED if kind in newest}
-        gyro, accel = values.get(Kind.GYRO), values.get(Kind.ACCEL)
-        return Sample(
-            values.get(Kind.QUATERNION),
-            None if gyro is None else gyro[:3],
-            None if accel is None else accel[:3],
-        )
+        return Sample(*(_physical(kind, newest.get(kind), size) for kind, size in _PARTS))
+
+
+def _physical(kind: Kind, counts: tuple[int, ...] | None, size: int) -> Floats | None:
+    scale = SCALE[kind]
+    return None if counts is None else np.array([count * scale for count in counts[:size]])
 
 
 def conjugate(quat: Floats) -> Floats:

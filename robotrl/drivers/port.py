@@ -8,7 +8,7 @@ import math
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import serial
@@ -41,20 +41,21 @@ class Port(Protocol):
 
 
 class SerialPort:
-    """A serial line, opened exclusively, raw 8N1, with the adapter's latency timer lowered if it has one.
+    """A serial line, raw 8N1, with the adapter's latency timer lowered if it has one.
 
     Args:
         path: device file.
         baud_bd: bits per second.
+        shared: open it even where another program has it; by default it is locked, and refused if it is so.
 
     Raises:
         PortError: missing, busy, not permitted or no serial port; one sentence that says which.
     """
 
-    def __init__(self, path: str, baud_bd: int) -> None:
+    def __init__(self, path: str, baud_bd: int, *, shared: bool = False) -> None:
         self.path = path
         try:
-            self._serial = serial.Serial(path, baud_bd, timeout=0, exclusive=True)
+            self._serial = serial.Serial(path, baud_bd, timeout=0, exclusive=None if shared else True)
         except ValueError as error:  # a speed that this adapter cannot make
             raise PortError(f"port {path} does not work at {baud_bd} baud ({error})") from error
         except serial.SerialException as error:
@@ -62,6 +63,13 @@ class SerialPort:
         with contextlib.suppress(ValueError, NotImplementedError, OSError):  # adapters without the knob
             self._serial.set_low_latency_mode(True)
         self._fd: int = self._serial.fileno()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the device behind it has vanished; takes no bytes away from whoever shares the line."""
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        return bool(poll.poll(0))
 
     def write(self, data: bytes) -> None:
         """Send all of `data`.
@@ -88,8 +96,7 @@ class SerialPort:
             PortError: the port has gone.
         """
         try:
-            remaining = max(0.0, deadline_s - time.monotonic())
-            if not select.select([self._fd], [], [], remaining)[0]:
+            if not self.wait_readable(max(0.0, deadline_s - time.monotonic())):
                 return b""
             data = os.read(self._fd, _CHUNK)
         except BlockingIOError:
@@ -106,12 +113,16 @@ class SerialPort:
         Raises:
             PortError: the port has gone.
         """
-        chunks = []
+        data = b""
         for _ in range(_DRAIN_CHUNKS):
-            if not (chunk := self.read(0.0)):
+            data += (chunk := self.read(0.0))
+            if len(chunk) < _CHUNK:  # only behind a full one can there be more
                 break
-            chunks.append(chunk)
-        return b"".join(chunks)
+        return data
+
+    def wait_readable(self, timeout_s: float) -> bool:
+        """Return whether there is something to read, after this long at the latest."""
+        return bool(select.select([self._fd], [], [], timeout_s)[0])
 
     def close(self) -> None:
         """Release the port; a second call, or a port that has gone, does no harm."""
@@ -146,38 +157,42 @@ class ReopeningPort:
 
     def write(self, data: bytes) -> None:
         """Send all of `data`; see `Port`."""
-        with self._present() as port:
-            port.write(data)
+        try:
+            self._present().write(data)
+        except PortError:
+            self._drop()
+            raise
 
     def read(self, deadline_s: float) -> bytes:
         """Return what has arrived before the deadline; see `Port`."""
-        with self._present() as port:
-            return port.read(deadline_s)
+        try:
+            return self._present().read(deadline_s)
+        except PortError:
+            self._drop()
+            raise
 
     def drain(self) -> bytes:
         """Return all that has arrived; see `Port`."""
-        with self._present() as port:
-            return port.drain()
+        try:
+            return self._present().drain()
+        except PortError:
+            self._drop()
+            raise
 
     def close(self) -> None:
         """Release the port for good."""
         self._next_try_s = math.inf
         self._drop()
 
-    @contextlib.contextmanager
-    def _present(self) -> Iterator[Port]:
-        """The open port, reopened if it is time; closed again when it fails."""
+    def _present(self) -> Port:
+        """The port, opened anew if it has gone and it is time to try."""
         if self._port is None:
             now_s = time.monotonic()
             if now_s < self._next_try_s:
                 raise PortError("the port has gone away and is not back yet")
             self._next_try_s = now_s + _REOPEN_INTERVAL_S
             self._port = self._opener()
-        try:
-            yield self._port
-        except PortError:
-            self._drop()
-            raise
+        return self._port
 
     def _drop(self) -> None:
         if self._port is not None:

@@ -328,9 +328,10 @@ def check_range(register: Register, values: Ints, ids: Sequence[int]) -> None:
     Raises:
         DeviceError: a value is outside; names servo, register and range.
     """
-    if values.min() < register.minimum or values.max() > register.maximum:
-        bad = np.flatnonzero((values < register.minimum) | (values > register.maximum))
+    few = values.tolist()  # of so few numbers Python's own extremes are found sooner than numpy's
+    if min(few) < register.minimum or max(few) > register.maximum:
+        bad = next(i for i, value in enumerate(few) if not register.minimum <= value <= register.maximum)
         raise DeviceError(
-            f"servo {ids[bad[0]]}: {register.name} ({register.address}) cannot be {values[bad[0]]}; "
+            f"servo {ids[bad]}: {register.name} ({register.address}) cannot be {few[bad]}; "
             f"allowed: {register.minimum} to {register.maximum}"
         )

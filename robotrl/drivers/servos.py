@@ -32,19 +32,15 @@ off since it was armed. Most likely it has restarted for want of voltage and for
 class Readings:
     """The newest measurement of every joint, in spec order; NaN and stamped -inf before the first."""
 
-    position_rad: Floats
-    velocity_rad_s: Floats
-    load: Floats
-    voltage_v: Floats
-    temperature_c: Floats
+    measured: Floats
+    """(5, n) position rad, velocity rad/s, load, voltage V, temperature degrees Celsius."""
     hardware_error: Ints
     stamp_s: Floats
 
     @classmethod
     def none_yet(cls, n: int) -> Self:
         """Return the readings of `n` joints before the first measurement."""
-        nan = np.full((5, n), np.nan)
-        return cls(nan[0], nan[1], nan[2], nan[3], nan[4], np.zeros(n, np.int64), np.full(n, -np.inf))
+        return cls(np.full((5, n), np.nan), np.zeros(n, np.int64), np.full(n, -np.inf))
 
 
 class ServoGroup:
@@ -91,14 +87,19 @@ class ServoGroup:
     def _scale(self, robot: RobotSpec, joints: Sequence[JointSpec]) -> None:
         servos = [robot.servo_of(j) for j in joints]
         limits = [position_limits(j, robot) for j in joints]
-        self._sign = np.array([float(j.sign) for j in joints])
+        sign = np.array([float(j.sign) for j in joints])
         self._zero = np.array([float(j.zero_count) for j in joints])
-        self._counts_per_rad = np.array([s.counts_per_rad for s in servos])
-        self._velocity_unit_rad_s = np.array([s.velocity_unit_rad_s for s in servos])
+        self._counts_per_rad = sign * [s.counts_per_rad for s in servos]
+        self._offset = np.zeros((5, len(joints)))
+        self._offset[0] = self._zero
+        self._unit = np.ones((5, len(joints)))
+        """Of what is measured but the position, which is divided."""
+        self._unit[1] = sign * [s.velocity_unit_rad_s for s in servos]
+        self._unit[2] = sign * [self._share_of_drive(robot, joint) for joint in joints]
+        self._unit[3] = self._series.measured.voltage.unit.scale
         self._stiff = np.array([self._series.stiff(s) for s in servos])
         self._lowest = np.array([low for low, _ in limits])
         self._highest = np.array([high for _, high in limits])
-        self._load_unit = np.array([self._share_of_drive(robot, joint) for joint in joints])
 
     def _share_of_drive(self, robot: RobotSpec, joint: JointSpec) -> float:
         """Load of one count; of models that have the current in its place, the share of the stall current."""
@@ -116,7 +117,6 @@ class ServoGroup:
         self._columns = [by_place.index(register) for register in wanted]
         self._ram = dict(ram_settings(robot, self._joints))
         self._ram_block = Block(sorted(self._ram, key=lambda register: register.address))
-        self._voltage_unit_v = measured.voltage.unit.scale
 
     def open(self) -> None:
         """Check and configure every servo; torque is off afterwards.
@@ -138,7 +138,7 @@ class ServoGroup:
         """
         self._away |= ~self._heard
         self._started = None
-        self._fresh = self._heard = np.zeros_like(self._fresh)  # stays so when the port fails
+        self._fresh = self._heard = np.zeros(len(self._joints), np.bool_)  # stays so when the port fails
         self._started = self._bus.begin_read(self._block.address, self._block.size)
 
     def collect(self, now_s: float, into: Readings) -> None:
@@ -157,27 +157,24 @@ class ServoGroup:
             return
         started, self._started = self._started, None
         replies = self._bus.collect(started)
-        values = self._block.decode(replies.data).T
-        position, velocity, load, voltage, temperature = (values[k] for k in self._columns)
-        angle_rad = self._sign * (position - self._zero) / self._counts_per_rad
-        speed_rad_s = self._sign * velocity * self._velocity_unit_rad_s
+        counts = self._block.decode(replies.data).T[self._columns]
+        measured = (counts - self._offset) * self._unit
+        measured[0] /= self._counts_per_rad
         if self._plausibility is not None:
-            believed = self._plausibility.judge(now_s, angle_rad, speed_rad_s, replies.fresh)
+            believed = self._plausibility.judge(now_s, measured[0], measured[1], replies.fresh)
             replies = dataclasses.replace(replies, fresh=believed)
         self._fresh = self._heard = fresh = replies.fresh
-        self._present[fresh] = position[fresh]
-        ill = self._error != 0
-        self._measure_errors(replies)
-        self._away |= ill & (self._error == 0)  # whatever healed it may have let go
-        if self._armed and (fresh & self._away).any():
+        np.copyto(self._present, counts[0], where=fresh)
+        if np.count_nonzero(replies.error) or np.count_nonzero(self._error):
+            ill = self._error != 0
+            self._measure_errors(replies)
+            self._away |= ill & (self._error == 0)  # whatever healed it may have let go
+        if self._armed and np.count_nonzero(fresh & self._away):
             self._look_for_torque()
-        to = self.indices[fresh]
-        into.position_rad[to] = angle_rad[fresh]
-        into.velocity_rad_s[to] = speed_rad_s[fresh]
-        into.load[to] = (self._sign * load * self._load_unit)[fresh]
-        into.voltage_v[to] = (voltage * self._voltage_unit_v)[fresh]
-        into.temperature_c[to] = temperature[fresh]
-        into.hardware_error[self.indices] = self._error | np.where(self._lost, TORQUE_LOST, 0)
+        whole = np.count_nonzero(fresh) == fresh.size
+        to = self.indices if whole else self.indices[fresh]
+        into.measured[:, to] = measured if whole else measured[:, fresh]
+        into.hardware_error[self.indices] = self._error | TORQUE_LOST * self._lost
         into.stamp_s[to] = now_s
 
     def _measure_errors(self, replies: Replies) -> None:
@@ -210,14 +207,13 @@ class ServoGroup:
         Raises:
             DeviceError: a target is not finite or outside the joint's limits.
         """
-        exact = self._zero + self._sign * target_rad * self._counts_per_rad
-        finite = np.isfinite(exact)
-        goals = np.rint(np.where(finite, exact, -np.inf))
-        bad = np.flatnonzero((goals < self._lowest) | (goals > self._highest))
-        if bad.size:
-            joint = self._joints[bad[0]]
+        goals: Floats = np.rint(self._zero + target_rad * self._counts_per_rad)
+        good = (goals >= self._lowest) & (goals <= self._highest)  # NaN is not
+        if np.count_nonzero(good) < good.size:
+            bad = int(np.argmin(good))
+            joint = self._joints[bad]
             raise DeviceError(
-                f"target of {joint.name} cannot be {target_rad[bad[0]]} rad; "
+                f"target of {joint.name} cannot be {target_rad[bad]} rad; "
                 f"allowed: {joint.position_min_rad} to {joint.position_max_rad}"
             )
         return goals.astype(np.int64)

@@ -6,6 +6,7 @@ Source: ROBOTIS e-Manual, "Bus Watchdog (98)". Time is always an argument.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +26,22 @@ class BusWatchdogs:
 
     def __init__(self, tables: ControlTables) -> None:
         self._tables = tables
-        self._heard_s = 0.0
+        self._heard_s = np.zeros(len(tables.values[x.BUS_WATCHDOG.address]))
+        """(n,) when each servo last understood an instruction."""
         self._deadline_s = math.inf
         """The earliest time at which silence trips a servo."""
 
-    def heard(self, time_s: float) -> None:
-        """Note that the host has sent an instruction; whomever it is for, it counts."""
-        self._heard_s = time_s
+    def heard(self, time_s: float, rows: Iterable[int]) -> None:
+        """Note that these servos have understood an instruction; whomever it is for, it counts."""
+        self._heard_s[list(rows)] = time_s
 
     def arm(self) -> None:
         """Look again at settings and torque, after anything that may have changed them."""
-        settings = self._tables.values[x.BUS_WATCHDOG.address][self._watched()]
-        wait_s = x.WATCHDOG_UNIT_S * float(settings.min()) if len(settings) else math.inf
-        self._deadline_s = self._heard_s + wait_s
+        watched = self._watched()
+        deadlines_s = (self._heard_s + x.WATCHDOG_UNIT_S * self._tables.values[x.BUS_WATCHDOG.address])[
+            watched
+        ]
+        self._deadline_s = float(deadlines_s.min()) if len(deadlines_s) else math.inf
 
     def due(self, time_s: float) -> bool:
         """Return whether one trips."""

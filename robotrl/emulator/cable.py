@@ -38,15 +38,20 @@ class Cable:
     """
 
     def __init__(self, line: str, script: FaultScript, rng: np.random.Generator) -> None:
-        self._cuts = tuple(c for c in script.cut if c.line == line)
-        self._ejects = tuple(e for e in script.eject if e.line == line)
-        self._shorts = tuple(s for s in script.short if s.line == line)
-        self._noise = tuple(n for n in script.noise if n.line == line)
+        self._line = line
+        self.follow(script)
         self._rng = rng
         self._pulled = False
         self._ejected = False
         self._held: dict[Way, tuple[bytes, bytes]] = dict.fromkeys(Way, _NOTHING)
         """What arrives in front of, or behind, the next packet of each direction; one packet at most."""
+
+    def follow(self, script: FaultScript) -> None:
+        """Suffer the faults of this script from now on."""
+        self._cuts = tuple(c for c in script.cut if c.line == self._line)
+        self._ejects = tuple(e for e in script.eject if e.line == self._line)
+        self._shorts = tuple(s for s in script.short if s.line == self._line)
+        self._noise = tuple(n for n in script.noise if n.line == self._line)
 
     def unplug(self) -> None:
         """Pull the cable until `plug`."""

@@ -65,10 +65,10 @@ class DynamixelServos(DynamixelControl):
         return replies if packets else self._complain_of_crc(data)
 
     def _execute(self, packet: InstructionPacket, time_s: float) -> list[Reply]:
-        self._watchdogs.heard(time_s)
         # A new id or baud rate holds from the next instruction on. Assumption: the manual does not say.
         self._called = self.ids
         self._listeners = self.listeners()
+        self._watchdogs.heard(time_s, self._rows(dxl.BROADCAST_ID))
         self._refresh(time_s)
         try:
             replies = self._dispatch(packet)

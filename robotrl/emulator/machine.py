@@ -105,6 +105,16 @@ class Machine:
         self.intact = dict.fromkeys(lines, True)
         """Per line: whether the last packet from the host and everything sent in answer came through."""
 
+    def follow(self, script: FaultScript) -> None:
+        """Suffer the faults of another script from now on; those of the present one are over."""
+        self._script, self._timeline = script, Timeline(script)
+        self._pushes = sorted(script.push, key=lambda push: push.at_s)
+        for cable in self.cables.values():
+            cable.follow(script)
+        for faults in self._servo_faults:
+            faults.follow(script)
+        self._apply_faults(self._step * STEP_S)
+
     def baud_bd(self, line: str) -> int:
         """Return the speed of a line's devices, as it is set up."""
         return self.imu.baud_bd if self.imu is not None and line == IMU_LINE else self.robot.lines[line][1]
@@ -195,13 +205,17 @@ class Machine:
             self.events.append(Event(f"push {x:g} {y:g}", time_s))
         if told := self._timeline.turn(time_s):
             self.events += told
-            now_s = time_s + _ROUNDING_S
-            for faults in self._servo_faults:
-                faults.apply(now_s)
-            if self.imu is not None:
-                self.imu.frozen = bool(open_at(self._script.imu_freeze, now_s))
-                self.imu.broken = bool(open_at(self._script.imu_nan, now_s))
-                self.imu.upside_down = bool(open_at(self._script.imu_upside_down, now_s))
+            self._apply_faults(time_s)
+
+    def _apply_faults(self, time_s: float) -> None:
+        """Put servos and IMU into the state of `time_s`."""
+        now_s = time_s + _ROUNDING_S
+        for faults in self._servo_faults:
+            faults.apply(now_s)
+        if self.imu is not None:
+            self.imu.frozen = bool(open_at(self._script.imu_freeze, now_s))
+            self.imu.broken = bool(open_at(self._script.imu_nan, now_s))
+            self.imu.upside_down = bool(open_at(self._script.imu_upside_down, now_s))
 
     def _report(self, bus: Firmware) -> None:
         if bus.events:

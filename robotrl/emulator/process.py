@@ -87,7 +87,7 @@ class BusClock:
         self._machine = machine
         self.origin_s = 0.0
         self._now_s = 0.0
-        self._period_s = 1.0 / machine.robot.control.rate_hz
+        self._period_s = machine.robot.control.period_s
         self._unanswered = dict.fromkeys(machine.robot.bus, 0)
         self._read_in_tick: set[str] = set()
         self._done: list[Delivery] = []

@@ -22,15 +22,20 @@ class ServoFaults:
     def __init__(self, script: FaultScript, line: str, firmware: Firmware) -> None:
         self._firmware = firmware
         self._row = {id_: row for row, id_ in enumerate(firmware.ids)}
-        self._line_baud_bd = firmware.line_baud_bd
+        self._line, self._line_baud_bd = line, firmware.line_baud_bd
+        self._set: dict[tuple[str, int], int] = {}
+        """Ids and baud rates that are now in place of a servo's own, by kind and row."""
+        self.follow(script)
+
+    def follow(self, script: FaultScript) -> None:
+        """Suffer the faults of this script at the next `apply`."""
+        line = self._line
         self._silent = [f for f in script.servo_silence if f.line == line]
         self._stuck = [f for f in script.stuck_encoder if f.line == line]
         self._dark = [f for f in script.brown_out if f.line == line]
         self._hot = [f for f in script.overheat if f.line == line]
         self._duplicates = [f for f in script.duplicate_id if f.line == line]
         self._bauds = [f for f in script.wrong_baud if f.line == line]
-        self._set: dict[tuple[str, int], int] = {}
-        """Ids and baud rates that are now in place of a servo's own, by kind and row."""
 
     def apply(self, time_s: float) -> None:
         """Put the servos into the state of `time_s`."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robotrl.errors import VerificationError
+from robotrl.export.network import ForeignNetwork
 from robotrl.learn.networks import Actor
 from robotrl.spec.channels import CHANNELS, GOAL
 from robotrl.spec.commands import OUTPUTS
@@ -54,12 +55,14 @@ class PolicyGraph(nn.Module):
         memory: the task's, then that of a recurrent network.
     """
 
-    def __init__(self, interface: PolicyInterface, actor: Actor, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, interface: PolicyInterface, actor: Actor | ForeignNetwork, sizes: Mapping[str, int]
+    ) -> None:
         """Build the module.
 
         Args:
             interface: the task's channels, memory and functions.
-            actor: the trained network, normaliser included.
+            actor: the trained network, normaliser included, or a foreign one.
             sizes: of the robot, as `RobotSpec.sizes`.
         """
         super().__init__()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from robotrl.errors import PolicyError
 from robotrl.export.graph import PolicyGraph, Trace, trace
@@ -69,13 +70,52 @@ def export_policy(
         PolicyError: a channel that the robot has no source for; a file that cannot be written.
         VerificationError: the graph differs from the network, or the recording does not serve.
     """
+    check_sources(interface, robot, file)
+    graph = PolicyGraph(interface, actor, robot.sizes)
+    count = float(actor.norm.count)
+    return write_policy(file, graph, model_bytes, robot, recorded, provenance, command_range, count)
+
+
+def check_sources(interface: PolicyInterface, robot: Hardware, file: Path) -> None:
+    """Refuse a policy that reads what the robot does not deliver.
+
+    Raises:
+        PolicyError: with a clause for each such channel.
+    """
     missing = unsourced(interface.channels, robot)
     if missing:
         raise PolicyError("; ".join(missing), file=file)
-    graph = PolicyGraph(interface, actor, robot.sizes)
+
+
+def write_policy(
+    file: Path,
+    graph: PolicyGraph,
+    serialise: Callable[[PolicyGraph], bytes],
+    robot: Hardware,
+    recorded: Recording,
+    provenance: Provenance,
+    command_range: tuple[Sequence[float], Sequence[float]],
+    normaliser_count: float,
+) -> ExportReport:
+    """Run a policy in torch, serialise, seal and verify it, and give the file its name at last.
+
+    Args:
+        file: as `export_policy`, like everything not named here.
+        graph: the policy in torch.
+        serialise: makes it an ONNX model without metadata.
+        robot: what it drives.
+        recorded: channels.
+        provenance: where it comes from.
+        command_range: of the operator.
+        normaliser_count: observations that its normaliser has seen.
+
+    Raises:
+        PolicyError: a file that cannot be written.
+        VerificationError: the graph differs from the network, or the recording does not serve.
+    """
     run = trace(graph, recorded, TRACE_TICKS)
-    contract = _contract(graph, float(actor.norm.count), robot, run, provenance, command_range)
-    data = seal(model_bytes(graph), contract.to_json())
+    contract = _contract(graph, normaliser_count, robot, run, provenance, command_range)
+    data = seal(serialise(graph), contract.to_json())
     report = verify(data, graph, parse_contract(contract.to_json(), file), run)
     _replace(file, data)
     return report
@@ -88,6 +128,20 @@ def model_bytes(graph: PolicyGraph) -> bytes:
         graph: the policy.
     """
     examples = tuple(torch.zeros(shape) for shape in graph.input_shapes.values())
+    return finished(to_onnx(graph, examples, list(graph.input_shapes), list(graph.output_names)))
+
+
+def to_onnx(
+    module: nn.Module, examples: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
+) -> onnx.ModelProto:
+    """Turn a torch module into an ONNX model.
+
+    Args:
+        module: takes and returns tensors in the order of the names.
+        examples: inputs of the right shapes.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
+    """
     # The exporter warns about its own internals and about operators of packages not installed.
     logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [log.level for log in logs]
@@ -97,19 +151,23 @@ def model_bytes(graph: PolicyGraph) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                graph,
+                module,
                 examples,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=list(graph.input_shapes),
-                output_names=list(graph.output_names),
+                input_names=inputs,
+                output_names=outputs,
                 verbose=False,
             )
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
     assert program is not None  # it is None only for the exporter that `dynamo=False` selects
-    model = program.model_proto
+    return program.model_proto
+
+
+def finished(model: onnx.ModelProto) -> bytes:
+    """Serialise a model that says nothing about this machine, checked."""
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)

@@ -18,7 +18,7 @@ from robotrl.runtime.parts import Policy
 from robotrl.runtime.policy import Array32
 from robotrl.runtime.realtime import StopSignals, quiet_collector
 from robotrl.runtime.tally import Happening, LoopReport, Tally
-from robotrl.safety_gripper import GripperMemory, guard, rearm
+from robotrl.safety_gripper import GripperMemory, estop, guard, rearm
 from robotrl.spec.arm import CONTROLLER, ArmSpec
 from robotrl.spec.gate import Level, Verdict
 from robotrl.spec.gripper import ArmState, GripperCommand
@@ -79,8 +79,8 @@ class ArmLoop:
     """Drives one arm until the operator is done, time is up, a signal comes or something fails.
 
     There are two modes: HOLD, in which the gripper stays where it is, and POLICY. What a robot with servos
-    understands as `stand` or `limp` is HOLD here. Whatever ends the loop, the gripper is stopped, then the
-    port closed.
+    understands as `stand` or `limp` is HOLD here, and so is `estop`, which latches. Whatever ends the loop,
+    the gripper is stopped, then the port closed.
 
     Args:
         arm: the arm that `body` is.
@@ -185,6 +185,7 @@ class ArmLoop:
             self._policy.reset()
             self._change_mode(Mode.POLICY, now_s)
         else:
+            self._memory = estop(self._memory) if event is Event.ESTOP else self._memory
             self._change_mode(Mode.HOLD, now_s)
 
     def _refusal(self, event: Event) -> str:

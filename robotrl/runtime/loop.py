@@ -9,21 +9,19 @@ from time import perf_counter
 
 import numpy as np
 
-from robotrl.errors import DeviceError, ModeError
+from robotrl.errors import ModeError
 from robotrl.runtime.clock import Clock, Pacer, Wake
+from robotrl.runtime.interpolation import InterpolatedPolicy
 from robotrl.runtime.modes import GATE_EVENTS, Event, Mode, ModeMachine
 from robotrl.runtime.operator import Operator
 from robotrl.runtime.parts import Body, Policy, Recorder
-from robotrl.runtime.policy import channels_of
-from robotrl.runtime.realtime import StopSignals, quiet_collector
+from robotrl.runtime.realtime import StopSignals, prompt_switches, quiet_collector
+from robotrl.runtime.sensing import await_sensing
 from robotrl.runtime.tally import Happening, LoopReport, Tally, Tick
-from robotrl.safety import GateMemory, guard, rearm
-from robotrl.spec.gate import GateLimits, Level, Verdict
-from robotrl.spec.robot import ESTIMATOR_LINE, IMU_LINE, RobotSpec
+from robotrl.safety import estop, guard, rearm
+from robotrl.spec.gate import GateLimits, GateMemory, Level, Verdict
+from robotrl.spec.robot import RobotSpec
 from robotrl.spec.state import CommandKind, Floats, JointCommand, RobotState
-
-SENSING_TIMEOUT_S = 2.0
-"""How long the first complete measurement may take after the body is open."""
 
 MOVING_EVENTS = frozenset({Event.STAND, Event.POLICY, Event.REARM})
 """What an operator may ask for only of an armed robot."""
@@ -57,16 +55,17 @@ class Loop:
             armed: without it the robot stays limp whatever the operator asks for.
             recorder: what keeps the flight.
         """
-        self._body, self._policy, self._operator, self._clock = body, policy, operator, clock
+        self._robot, self._body, self._operator, self._clock = robot, body, operator, clock
+        self._policy = InterpolatedPolicy(policy, robot.control.ticks_per_step)
         self._armed, self._recorder = armed, recorder
-        self._period_s = 1.0 / robot.control.rate_hz
+        self._period_s = robot.control.period_s
         self._limits = GateLimits.of(robot)
         self._memory = GateMemory.fresh(len(robot.joint))
-        self._sensor_lines = [line for line in robot.lines if line not in robot.bus]
         self._modes = ModeMachine(robot)
         self._tally = Tally()
         self._verdict = Verdict()
         self._index = 0
+        self._start_s = 0.0
 
     def run(self, duration_s: float = math.inf) -> LoopReport:
         """Run to the end.
@@ -78,12 +77,12 @@ class Loop:
             DeviceError: no complete measurement within `SENSING_TIMEOUT_S`.
             RobotrlError: whatever body, policy or recorder raise; the robot is limp by then.
         """
-        with StopSignals() as signals, quiet_collector():
+        with StopSignals() as signals, quiet_collector(), prompt_switches():
             try:
                 self._body.open()
                 pacer = Pacer(self._clock, self._period_s)
                 try:
-                    self._await_sensing(pacer)
+                    await_sensing(self._robot, self._body, self._clock, pacer)
                     self._serve(pacer, signals, duration_s)
                 finally:
                     self._end_safe(pacer, signals)
@@ -91,39 +90,31 @@ class Loop:
                 self._body.close()
         return self._tally.report(self._modes.mode)
 
-    def _await_sensing(self, pacer: Pacer) -> None:
-        """Read until every joint and every sensor have answered: before that there is nothing to judge."""
-        give_up_s = self._clock.now_s() + SENSING_TIMEOUT_S
-        while silent := self._silent(self._body.read(self._clock.now_s())):
-            if self._clock.now_s() >= give_up_s:
-                raise DeviceError(f"no measurement within {SENSING_TIMEOUT_S} s from {', '.join(silent)}")
-            pacer.wait()
-
-    def _silent(self, state: RobotState) -> list[str]:
-        ages = zip(self._limits.joint_names, state.joint_age_s, strict=True)
-        joints = [f"joint {name}" for name, age_s in ages if math.isinf(age_s)]
-        silent = {
-            IMU_LINE: ["the IMU"] * math.isinf(state.imu_age_s),
-            ESTIMATOR_LINE: ["the estimator"] * math.isinf(state.estimate_age_s),
-        }
-        return sum((silent[line] for line in self._sensor_lines), joints)
-
     def _serve(self, pacer: Pacer, signals: StopSignals, duration_s: float) -> None:
         wake = pacer.wait()
-        start_s = self._clock.now_s()
-        while not signals.stop and (elapsed_s := self._clock.now_s() - start_s) < duration_s:
-            self._tick(self._operator.poll(elapsed_s), wake)
-            if self._operator.finished() and self._modes.mode is not Mode.PARK:
-                return
+        self._start_s = self._clock.now_s()
+        end_s = self._start_s + duration_s
+        while True:
+            self._tick(self._poll(), wake)
+            finished = self._operator.finished() and self._modes.mode is not Mode.PARK
+            if finished or signals.stop or self._clock.now_s() + self._period_s > end_s:
+                return  # before the next deadline is taken: it is the end's
             wake = pacer.wait()
 
+    def _poll(self) -> list[Event]:
+        return self._operator.poll(self._clock.now_s() - self._start_s)
+
     def _end_safe(self, pacer: Pacer, signals: StopSignals) -> None:
-        """Lower the robot if it follows targets and nothing is wrong, then torque off."""
+        """Lower the robot if it follows targets and nothing is wrong, then torque off.
+
+        On the way down the operator may still ask for an emergency stop, and for nothing else.
+        """
         try:
             lowering = self._memory.command.kind is CommandKind.TRACK and not self._memory.latched.level
             events = [Event.LIMP]
             while lowering and not signals.urgent:
-                self._tick(events, pacer.wait())
+                wake = pacer.wait()
+                self._tick([*events, *(event for event in self._poll() if event is Event.ESTOP)], wake)
                 lowering, events = self._modes.mode is Mode.PARK, []
         finally:
             nothing = np.full(len(self._limits.joint_names), np.nan)
@@ -134,11 +125,11 @@ class Loop:
         now_s = self._clock.now_s()
         state = self._body.read(now_s)
         marks.append(perf_counter())
-        rearmed, policy_reset = self._sense(events, state, now_s)
+        done = self._sense(events, state, now_s)
         marks.append(perf_counter())
-        mode, policy_rad, commands = self._modes.mode, None, self._operator.commands
+        mode, policy_rad, asked, commands = self._modes.mode, None, None, self._operator.commands
         if mode is Mode.POLICY:
-            policy_rad = self._policy.step(channels_of(state, commands))
+            policy_rad, asked = self._policy.step(state, commands)
         marks.append(perf_counter())
         request = self._modes.request(now_s, self._memory.command.joint_target_rad, policy_rad)
         command, self._memory, verdict = guard(self._limits, self._memory, state, request, now_s)
@@ -148,18 +139,19 @@ class Loop:
         marks.append(perf_counter())
         phases_s = tuple(end - start for start, end in pairwise(marks))
         answer = (request, command, verdict)
-        tick = Tick(self._index, now_s, state, mode, commands, rearmed, policy_reset, *answer, wake, phases_s)
+        before = (mode, commands, Event.REARM in done, Event.POLICY in done)
+        tick = Tick(self._index, now_s, state, *before, *answer, wake, phases_s, asked, Event.ESTOP in done)
         if self._recorder is not None:
             self._recorder.tick(tick)
         self._tally.add(tick, perf_counter() - marks[-1])
         self._index += 1
 
-    def _sense(self, events: Iterable[Event], state: RobotState, now_s: float) -> tuple[bool, bool]:
-        """Do what is asked for, and see whether a ramp has ended; return (re-armed, policy reset)."""
+    def _sense(self, events: Iterable[Event], state: RobotState, now_s: float) -> set[Event]:
+        """Do what is asked for, and see whether a ramp has ended; return what was done and still holds."""
         done = {event for event in events if self._handle(event, state, now_s)}
         if self._modes.arrived(now_s):
             self._change_mode(Event.ARRIVED, state.joint_pos_rad, now_s)
-        return Event.REARM in done, Event.POLICY in done
+        return done if self._memory.latched.level else done - {Event.ESTOP}
 
     def _handle(self, event: Event, state: RobotState, now_s: float) -> bool:
         """Do what the operator asks for, or note why not."""
@@ -175,11 +167,13 @@ class Loop:
         except ModeError as error:
             self._note("refused", str(error), now_s)
             return False
+        if event is Event.ESTOP:
+            self._memory = estop(self._memory)
         if event is Event.POLICY:
             self._policy.reset()
         if event is Event.REARM:
             self._body.rearm()
-            self._memory = rearm(self._memory, state)
+            self._memory = rearm(self._limits, self._memory, state, now_s)
             self._note("rearm", "faults cleared", now_s)
         return True
 

@@ -39,6 +39,8 @@ class Event(Enum):
     POLICY = "policy"
     LIMP = "limp"
     REARM = "rearm"
+    ESTOP = "estop"
+    """Emergency stop, category 0 of IEC 60204-1: torque off at once, whatever the robot is doing."""
     ARRIVED = "arrived"
     """The ramp of RISE or PARK has reached its end."""
     GATE_HOLD = "gate hold"
@@ -84,6 +86,7 @@ TRANSITIONS: Mapping[tuple[Mode, Event], Mode] = MappingProxyType(
         (Mode.DAMP, Event.LIMP): Mode.LIMP,
         (Mode.DAMP, Event.GATE_DAMP): Mode.DAMP,
         (Mode.DAMP, Event.GATE_LIMP): Mode.LIMP,
+        **{(mode, Event.ESTOP): Mode.LIMP for mode in Mode},
     }
 )
 """What is not in here is refused. No answer of the gate leads to a stiffer mode, and a robot that the
@@ -98,7 +101,8 @@ GATE_EVENTS: Mapping[CommandKind, Event] = MappingProxyType(
 )
 """The event that a fault is, by the command that the gate gave because of it."""
 
-OPERATOR_EVENTS = frozenset({Event.STAND, Event.POLICY, Event.LIMP, Event.REARM})
+OPERATOR_EVENTS = frozenset({Event.STAND, Event.POLICY, Event.LIMP, Event.REARM, Event.ESTOP})
+"""What an operator may ask for."""
 
 
 class ModeMachine:

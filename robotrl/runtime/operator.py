@@ -1,8 +1,8 @@
-"""Where commands come from: a script of timed steps, every value inside the policy's trained range."""
+"""Where commands come from: a script or several sources together, every value inside its trained range."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
@@ -44,6 +44,100 @@ class Operator(Protocol):
         ...
 
 
+class Source(Operator, Protocol):
+    """An operator that can be joined with others."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """A sentence for everything that was not done as it was asked."""
+        ...
+
+
+class Setpoint:
+    """What is asked of the policy, channel by channel, inside the trained ranges.
+
+    Attributes:
+        ranges: lowest and highest values of each channel.
+        values: at first no velocity, and of a goal, which has no such value, NaN. Every change is a new
+            mapping with a new array, so that the last tick's may still be looked at.
+    """
+
+    def __init__(self, ranges: Ranges) -> None:
+        self.ranges = {name: (frozen(low), frozen(high)) for name, (low, high) in ranges.items()}
+        self.values: dict[str, Floats] = {
+            name: frozen(np.full_like(low, np.nan if name == GOAL else 0.0))
+            for name, (low, _) in self.ranges.items()
+        }
+
+    def clip(self, name: str, values: ArrayLike) -> Floats:
+        """Return the values inside the range of a channel."""
+        return frozen(np.clip(values, *self.ranges[name]))
+
+    def set(self, name: str, values: ArrayLike) -> None:
+        """Ask for values, clipped."""
+        self.values = self.values | {name: self.clip(name, values)}
+
+    def stop(self) -> None:
+        """Ask for no velocity; a goal stays."""
+        if VELOCITY in self.values:
+            self.values = self.values | {VELOCITY: frozen(np.zeros_like(self.values[VELOCITY]))}
+
+
+class Together:
+    """Several sources as one operator: each channel is what was last asked for by any of them.
+
+    An emergency stop drops everything else that is asked for in the same tick. The first source that is
+    finished ends the run.
+
+    Attributes:
+        commands: what is asked for now.
+    """
+
+    def __init__(self, sources: Sequence[Source], ranges: Ranges) -> None:
+        """Join them.
+
+        Args:
+            sources: where two ask for the same channel in one tick, the later of them counts.
+            ranges: what the policy reads.
+        """
+        self._sources = sources
+        self._seen = [source.commands for source in sources]
+        self.commands: Mapping[str, Floats] = Setpoint(ranges).values
+        self._early = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for everything that was not done as it was asked."""
+        early = f"'policy' was asked for {self._early} times before there was a goal"
+        return [note for source in self._sources for note in source.notes] + [early] * (self._early > 0)
+
+    def poll(self, elapsed_s: float) -> list[Event]:
+        """Return what all of them ask for, in order, and take over what they ask of the policy."""
+        events = [event for source in self._sources for event in source.poll(elapsed_s)]
+        for i, source in enumerate(self._sources):
+            self._take(self._seen[i], source.commands)
+            self._seen[i] = source.commands
+        if Event.ESTOP in events:
+            return [Event.ESTOP]
+        return [event for event in events if self._possible(event)]
+
+    def finished(self) -> bool:
+        """Return whether any of them is finished."""
+        return any(source.finished() for source in self._sources)
+
+    def _take(self, before: Mapping[str, Floats], after: Mapping[str, Floats]) -> None:
+        """Take over what is not the same array any more."""
+        changed = {name: values for name, values in after.items() if values is not before[name]}
+        if changed:
+            self.commands = {**self.commands, **changed}
+
+    def _possible(self, event: Event) -> bool:
+        """A policy without its goal would answer with no number."""
+        early = event is Event.POLICY and any(np.isnan(values).any() for values in self.commands.values())
+        self._early += early
+        return not early
+
+
 @dataclass(frozen=True)
 class Step:
     """One `[[step]]` of a script: any of re-arm, mode and commands, done in this order."""
@@ -52,7 +146,7 @@ class Step:
     """Time since the first tick."""
     rearm: bool = False
     """Clear latched faults and tripped servo watchdogs."""
-    mode: Literal["keep", "stand", "policy", "limp"] = "keep"
+    mode: Literal["keep", "stand", "policy", "limp", "estop"] = "keep"
     velocity: tuple[float, ...] = ()
     """Forward m/s, left m/s, yaw rate rad/s; empty keeps the last one."""
     goal: tuple[float, ...] = ()
@@ -74,8 +168,7 @@ class Script:
     """Steps done when their time has come.
 
     Attributes:
-        commands: what is asked for now; at first no velocity, and of a goal, which has no such value, NaN.
-        clipped: a sentence for each command that lay outside its range.
+        notes: a sentence for each command that lay outside its range.
     """
 
     def __init__(self, steps: Iterable[Step], ranges: Ranges) -> None:
@@ -90,19 +183,20 @@ class Script:
                 starts a policy that has no goal yet.
         """
         self._left = list(steps)
-        self._ranges = {name: (frozen(low), frozen(high)) for name, (low, high) in ranges.items()}
-        self.commands: dict[str, Floats] = {
-            name: frozen(np.full_like(low, np.nan if name == GOAL else 0.0))
-            for name, (low, _) in self._ranges.items()
-        }
-        _check_steps(self._left, self._ranges)
-        self.clipped = [
+        self._setpoint = Setpoint(ranges)
+        _check_steps(self._left, self._setpoint.ranges)
+        self.notes = [
             f"{name} {list(values)} at {step.at_s} s is cut to the trained range"
             for step in self._left
             for name, values in step.asked.items()
-            if not np.array_equal(self._clip(name, values), values)
+            if not np.array_equal(self._setpoint.clip(name, values), values)
         ]
         self._mode = ""
+
+    @property
+    def commands(self) -> Mapping[str, Floats]:
+        """What is asked for now; at first no velocity, and of a goal, which has no such value, NaN."""
+        return self._setpoint.values
 
     def poll(self, elapsed_s: float) -> list[Event]:
         """Return the events of every step that is due."""
@@ -113,16 +207,13 @@ class Script:
             if step.mode != "keep":
                 events.append(Event(step.mode))
                 self._mode = step.mode
-            asked = {name: self._clip(name, values) for name, values in step.asked.items()}
-            self.commands = self.commands | asked  # a new one: the last tick's may still be looked at
+            for name, values in step.asked.items():
+                self._setpoint.set(name, values)
         return events
 
     def finished(self) -> bool:
-        """Return whether every step is done and the last mode was limp."""
-        return not self._left and self._mode == "limp"
-
-    def _clip(self, name: str, values: tuple[float, ...]) -> Floats:
-        return frozen(np.clip(values, *self._ranges[name]))
+        """Return whether every step is done and the last mode was limp, or an emergency stop."""
+        return not self._left and self._mode in ("limp", "estop")
 
 
 def _check_steps(steps: list[Step], ranges: Mapping[str, tuple[Floats, Floats]]) -> None:

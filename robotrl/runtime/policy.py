@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from robotrl.errors import PolicyError
-from robotrl.spec.contract import GoldenTick, PolicyContract, read_policy_file
+from robotrl.spec.channels import OPERATOR_CHANNELS
+from robotrl.spec.contract import ContractChannel, GoldenTick, PolicyContract, read_policy_file
 from robotrl.spec.fit import incompatibilities
 from robotrl.spec.hardware import Hardware
 from robotrl.spec.state import Floats, RobotState
@@ -20,6 +21,9 @@ Array32 = NDArray[np.float32]
 
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference from the recorded answers: rad or m for commands, memory in its own unit."""
+
+NARROWEST = 0.1
+"""In a channel's unit: what training hardly moved at all counts as a range of at least this width."""
 
 _REFUSALS = (
     ort_errors.Fail,
@@ -63,7 +67,10 @@ class Policy:
         self._file = file
         self._session = _open(data, file)
         _check_interface(self._session, contract, file)
-        self._inputs = {n: np.zeros(shape, np.float32) for n, shape in contract.input_sizes.items()}
+        self._seen = np.zeros(sum(c.size for c in contract.channels), np.float32)
+        self._lowest, self._highest = np.full_like(self._seen, np.inf), np.full_like(self._seen, -np.inf)
+        self._inputs = _views(self._seen, contract)
+        self._inputs |= {m.name: np.zeros(len(m.initial), np.float32) for m in contract.memory}
         self._outputs = {n: np.zeros(shape, np.float32) for n, shape in contract.output_sizes.items()}
         self._channels = {c.name: self._inputs[c.name] for c in contract.channels}
         self._memory = {m.name: np.array(m.initial, np.float32) for m in contract.memory}
@@ -113,10 +120,31 @@ class Policy:
                 found = None if value is None else value.shape
                 raise PolicyError("is missing or misshapen", key=name, value=found, allowed=f"{buffer.shape}")
             np.copyto(buffer, value, casting="same_kind")
+        np.fmin(self._lowest, self._seen, out=self._lowest)
+        np.fmax(self._highest, self._seen, out=self._highest)
         self._session.run_with_iobinding(self._binding)
         for name in self._memory:
             np.copyto(self._inputs[name], self._outputs[f"next_{name}"])
         return self._outputs[self.contract.command_output].astype(np.float64)
+
+    @property
+    def memory(self) -> dict[str, Array32]:
+        """What it remembers for the next step, by name; copies."""
+        return {name: self._inputs[name].copy() for name in self._memory}
+
+    def unfamiliar(self) -> list[str]:
+        """Say for each measured channel whether a tick so far was far from anything that training saw.
+
+        Far is further beyond the recorded range than that is wide, as `ContractChannel` has it. What an
+        operator asks for is clipped elsewhere.
+        """
+        lowest, highest = (_views(ends, self.contract) for ends in (self._lowest, self._highest))
+        lines = (
+            _strangest(c, lowest[c.name].ravel(), highest[c.name].ravel())
+            for c in self.contract.channels
+            if c.name not in OPERATOR_CHANNELS
+        )
+        return [line for line in lines if line]
 
     def replay_golden(self) -> float:
         """Run the contract's recorded ticks and leave the memory initial.
@@ -159,6 +187,28 @@ class Policy:
         return binding
 
 
+def _views(flat: Array32, contract: PolicyContract) -> dict[str, Array32]:
+    """Cut an array of all channels, one after the other, into views of their shapes."""
+    views, start = {}, 0
+    for channel in contract.channels:
+        views[channel.name] = flat[start : start + channel.size].reshape(channel.shape)
+        start += channel.size
+    return views
+
+
+def _strangest(channel: ContractChannel, lowest: Array32, highest: Array32) -> str:
+    """What to say of a channel's element that went furthest beyond its range; nothing if none went far."""
+    low, high = np.array(channel.low), np.array(channel.high)
+    width = np.maximum(high - low, NARROWEST)
+    below, above = (low - lowest) / width, (highest - high) / width
+    i = int(np.argmax(np.maximum(below, above)))
+    if not max(below[i], above[i]) > 1.0:
+        return ""
+    reached = lowest[i] if below[i] > above[i] else highest[i]
+    range_of_training = f"{low[i]:.4g} to {high[i]:.4g}"
+    return f"{channel.name}[{i}] reached {reached:.4g} {channel.unit}; training saw {range_of_training}"
+
+
 def _shaped(values: tuple[float, ...], like: Array32) -> Array32:
     return np.array(values, np.float32).reshape(like.shape)
 
@@ -173,7 +223,8 @@ def _open(data: bytes, file: Path) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except _REFUSALS as error:
-        raise PolicyError(f"holds a graph that onnxruntime refuses: {error}", file=file) from error
+        why = " ".join(str(error).split())  # one line, however many onnxruntime writes
+        raise PolicyError(f"holds a graph that onnxruntime refuses: {why}", file=file) from error
 
 
 def _check_interface(session: onnxruntime.InferenceSession, contract: PolicyContract, file: Path) -> None:

@@ -2,7 +2,8 @@
 
 Floats are written so that they read back bit for bit; JSON has no NaN or infinity, so those three are
 the strings "NaN", "Infinity" and "-Infinity". `stamp_s` and `now_s` are on the loop's clock
-(`time.monotonic` on a robot); a message's log time is the same in nanoseconds.
+(`time.monotonic` on a robot); a message's log time is the same in nanoseconds. The file's metadata name the
+version of this schema; where there are none it is 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import struct
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +22,20 @@ from typing import Any
 
 import numpy as np
 from mcap.exceptions import EndOfFile, McapError
-from mcap.records import Attachment, Channel, Footer, Message
+from mcap.records import Attachment, Channel, Footer, Header, Message, Metadata
 from mcap.stream_reader import StreamReader
 from numpy.typing import NDArray
 
 from robotrl.errors import RecordingError
 from robotrl.runtime.tally import Happening, Tick
 from robotrl.spec.channels import OPERATOR_CHANNELS
+from robotrl.spec.robot import RobotSpec, load_robot
+
+PROFILE = "robotrl"
+"""Of the file, and name of its metadata."""
+SCHEMA = 2
+"""Version of the topics below; 1 had no `POLICY_TOPIC`."""
+SCHEMA_KEY = "schema"
 
 CONTRACT_NAME, ROBOT_NAME = "contract.json", "robot.toml"
 """Attachments."""
@@ -67,6 +76,7 @@ TICK_TOPICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "now_s": "number",
             "mode": "string",
             "rearmed": "boolean",
+            "estopped": "boolean",
             "policy_reset": "boolean",
             **dict.fromkeys(OPERATOR_CHANNELS, "numbers"),
             "kind": "string",
@@ -98,8 +108,14 @@ TICK_TOPICS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """Topics with one message per tick, in the order they are written; field -> kind."""
 
-_NEWER: dict[str, Any] = {"goal": [], "estimate": {}, "estimate_age_s": "Infinity"}
+_NEWER: dict[str, Any] = {"goal": [], "estimate": {}, "estimate_age_s": "Infinity", "estopped": False}
 """Fields that the first recordings lack, and what they would hold there."""
+
+POLICY_TOPIC = "/policy"
+POLICY_FIELDS: Mapping[str, str] = MappingProxyType(
+    {"tick": "integer", "now_s": "number", "channels": "arrays", "joint_target_rad": "numbers"}
+)
+"""What the policy was given and answered, in the ticks in which it was asked."""
 
 EVENT_TOPIC = "/event"
 EVENT_FIELDS: Mapping[str, str] = MappingProxyType({"stamp_s": "number", "name": "string", "text": "string"})
@@ -121,6 +137,7 @@ def messages_of(tick: Tick) -> list[tuple[str, dict[str, Any]]]:
     asked = {
         "mode": tick.mode.name,
         "rearmed": tick.rearmed,
+        "estopped": tick.estopped,
         "policy_reset": tick.policy_reset,
         **{name: tick.commands[name].tolist() if name in tick.commands else [] for name in OPERATOR_CHANNELS},
         "kind": request.kind.name,
@@ -128,7 +145,7 @@ def messages_of(tick: Tick) -> list[tuple[str, dict[str, Any]]]:
         "source": request.source,
     }
     why = {"causes": sorted(verdict.causes), "joints": sorted(verdict.joints)}
-    return [
+    messages = [
         ("/state", {"tick": tick.index, **{name: _plain(value) for name, value in measured.items()}}),
         ("/request", stamp | asked),
         (
@@ -138,12 +155,16 @@ def messages_of(tick: Tick) -> list[tuple[str, dict[str, Any]]]:
         ("/verdict", stamp | {"level": verdict.level.name} | why),
         ("/timing", stamp | phases | {"work_s": sum(tick.phases_s)} | wake),
     ]
+    if tick.inference:
+        given, answer = _plain(tick.inference.channels), tick.inference.command.tolist()
+        messages.append((POLICY_TOPIC, stamp | {"channels": given, "joint_target_rad": answer}))
+    return messages
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    return value.tolist() if isinstance(value, np.ndarray) else _spelled(value)
 
 
 def to_json(message: dict[str, Any]) -> bytes:
@@ -175,7 +196,7 @@ class Recording:
     """A recording as columns; T complete ticks.
 
     Attributes:
-        topics: columns of each topic in `TICK_TOPICS`.
+        topics: columns of each topic in `TICK_TOPICS`, and those of `POLICY_TOPIC`, which have fewer rows.
         events: what happened.
         attachments: name -> content.
         complete: whether the recorder came to its end; False after a crash.
@@ -191,34 +212,84 @@ class Recording:
         """Number of complete ticks."""
         return len(self.topics["/timing"]["tick"])
 
+    @property
+    def missing(self) -> int:
+        """Ticks before the last one that the recorder could not keep."""
+        return int(self.topics["/timing"]["tick"][-1]) + 1 - self.ticks if self.ticks else 0
+
 
 def read_recording(file: Path) -> Recording:
     """Read a recording; what a crash left without an end is read up to where it breaks off.
 
     Raises:
-        RecordingError: it cannot be opened, is no MCAP file, is damaged, or is not robotrl's.
+        RecordingError: it cannot be opened, is no MCAP file, is damaged, is not robotrl's, or is of a newer
+            schema.
     """
-    rows: dict[str, list[dict[str, Any]]] = {topic: [] for topic in (*TICK_TOPICS, EVENT_TOPIC)}
-    attachments: dict[str, bytes] = {}
-    complete = False
     try:
         with _Remaining(io.FileIO(file)) as stream:
-            for item in _records(stream):
-                if isinstance(item, Attachment):
-                    attachments[item.name] = item.data
-                elif isinstance(item, tuple) and item[0] in rows:
-                    rows[item[0]].append(json.loads(item[1]))
-                complete = complete or isinstance(item, Footer)
-        ticks = min(len(rows[topic]) for topic in TICK_TOPICS)
-        topics = {topic: _columns(fields, rows[topic][:ticks]) for topic, fields in TICK_TOPICS.items()}
-        events = [Happening(**row) for row in rows[EVENT_TOPIC]]
+            found = _Found(stream, file)
+        return _recording(found, file)
     except OSError as error:
         raise RecordingError(f"cannot be read ({error.strerror})", file=file) from error
     except (McapError, ValueError, KeyError, TypeError, RuntimeError, struct.error) as error:
         raise RecordingError(f"is not an intact recording of robotrl: {error}", file=file) from error
-    if any(not np.array_equal(c["tick"], np.arange(ticks)) for c in topics.values()):
-        raise RecordingError("is not an intact recording of robotrl: ticks are missing", file=file)
-    return Recording(topics, events, attachments, complete)
+
+
+def attached_robot(recording: Recording, file: Path) -> RobotSpec:
+    """Return the robot that a recording is of; `file` is where the recording came from.
+
+    Raises:
+        RecordingError: the recording does not hold it.
+        ConfigError: it holds a robot.toml that this version refuses.
+    """
+    if ROBOT_NAME not in recording.attachments:
+        raise RecordingError(f"holds no {ROBOT_NAME}", file=file)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / ROBOT_NAME
+        copy.write_bytes(recording.attachments[ROBOT_NAME])
+        return load_robot(copy)
+
+
+class _Found:
+    """What the records of a file hold."""
+
+    def __init__(self, stream: _Remaining, file: Path) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = {t: [] for t in (*_COLUMNS, EVENT_TOPIC)}
+        self.attachments: dict[str, bytes] = {}
+        self.complete, self._file = False, file
+        for item in _records(stream):
+            self._take(item)
+
+    def _take(self, item: _Item) -> None:
+        match item:
+            case Header(profile=profile) if profile != PROFILE:
+                raise RecordingError("is of another program", file=self._file, value=profile, allowed=PROFILE)
+            case Metadata(name=name, metadata=facts) if name == PROFILE:
+                schema = int(facts[SCHEMA_KEY])
+                if not 1 <= schema <= SCHEMA:
+                    raise RecordingError(
+                        "is of another schema", file=self._file, value=schema, allowed=f"1 to {SCHEMA}"
+                    )
+            case Attachment():
+                self.attachments[item.name] = item.data
+            case Footer():
+                self.complete = True
+            case (topic, data) if topic in self.rows:
+                self.rows[topic].append(json.loads(data))
+
+
+def _recording(found: _Found, file: Path) -> Recording:
+    rows = found.rows
+    ticks = min(len(rows[topic]) for topic in TICK_TOPICS)
+    numbers = [row["tick"] for row in rows["/timing"][:ticks]]
+    if any([row["tick"] for row in rows[topic][:ticks]] != numbers for topic in TICK_TOPICS):
+        raise RecordingError("is not an intact recording of robotrl: topics differ in their ticks", file=file)
+    rows[POLICY_TOPIC] = [row for row in rows[POLICY_TOPIC] if numbers and row["tick"] <= numbers[-1]]
+    for topic in TICK_TOPICS:
+        del rows[topic][ticks:]
+    topics = {topic: _columns(fields, rows[topic]) for topic, fields in _COLUMNS.items()}
+    events = [Happening(**row) for row in rows[EVENT_TOPIC]]
+    return Recording(topics, events, found.attachments, found.complete)
 
 
 class _Remaining(io.BufferedReader):
@@ -230,8 +301,12 @@ class _Remaining(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def _records(stream: _Remaining) -> Iterator[Attachment | Footer | tuple[str, bytes]]:
-    """Attachments, (topic, JSON) and the footer, up to where the file ends."""
+_Item = Header | Metadata | Attachment | Footer | tuple[str, bytes]
+_COLUMNS = {**TICK_TOPICS, POLICY_TOPIC: POLICY_FIELDS}
+
+
+def _records(stream: _Remaining) -> Iterator[_Item]:
+    """Header, metadata, attachments, (topic, JSON) and the footer, up to where the file ends."""
     topics: dict[int, str] = {}
     records = iter(StreamReader(stream, validate_crcs=True).records)
     item = next(records)  # a file that breaks off in its very head is no recording
@@ -240,7 +315,7 @@ def _records(stream: _Remaining) -> Iterator[Attachment | Footer | tuple[str, by
             topics[item.id] = item.topic
         elif isinstance(item, Message):
             yield topics[item.channel_id], item.data
-        elif isinstance(item, Attachment | Footer):
+        elif isinstance(item, Header | Metadata | Attachment | Footer):
             yield item
         try:
             item = next(records)

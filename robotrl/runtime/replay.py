@@ -1,30 +1,35 @@
-"""A recording fed through gate and policy again, tick by tick: the same answers, bit for bit."""
+"""A recording fed through gate and policy again, tick by tick: the same answers, bit for bit.
+
+With other limits or another policy it is a what-if in an open loop: what the robot measured and was asked
+stays as recorded, also after the tick in which it would have begun to move otherwise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
 from robotrl.errors import RecordingError
+from robotrl.runtime.interpolation import InterpolatedPolicy
 from robotrl.runtime.modes import Mode
-from robotrl.runtime.parts import Policy
-from robotrl.runtime.policy import channels_of
 from robotrl.runtime.recording import TICK_TOPICS, Recording
-from robotrl.safety import GateMemory, guard, rearm
+from robotrl.safety import estop, guard, rearm
 from robotrl.spec.channels import OPERATOR_CHANNELS
-from robotrl.spec.gate import GateLimits, Level, Request, Verdict
+from robotrl.spec.gate import GateLimits, GateMemory, Level, Request, Verdict
 from robotrl.spec.state import CommandKind, JointCommand, RobotState
 
 _Fact = Request | JointCommand | Verdict
+_Pair = tuple[str, _Fact, _Fact]
+"""What, as recorded, as replayed."""
 _STATE_FIELDS = tuple(name for name in TICK_TOPICS["/state"] if name != "tick")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first tick in which the replay answers otherwise.
+    """A tick in which the replay answers otherwise.
 
     Attributes:
         tick: index of the tick.
@@ -48,44 +53,109 @@ class Difference:
         )
 
 
-def replay(recording: Recording, limits: GateLimits, policy: Policy | None = None) -> Difference | None:
-    """Return the first difference, or None where every answer is the recorded one bit for bit.
+@dataclass
+class Comparison:
+    """What a whole replay adds up to.
+
+    Attributes:
+        ticks: number of ticks.
+        differing: ticks in which anything differs.
+        first: the first difference; None where every answer is the recorded one, bit for bit.
+        last: the first difference of the last tick with one.
+        kinds: `policy`, `command` and `verdict` -> ticks in which this differs.
+        causes: cause of the gate -> ticks in which only one of both names it: the recording, the replay.
+        levels: recorded level of the gate -> replayed level -> ticks.
+    """
+
+    ticks: int = 0
+    differing: int = 0
+    first: Difference | None = None
+    last: Difference | None = None
+    kinds: dict[str, int] = field(default_factory=dict)
+    causes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    levels: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, tick: int, now_s: float, pairs: list[_Pair]) -> None:
+        """Count one tick."""
+        self.ticks += 1
+        found = [(what, *facts) for what, *both in pairs if (facts := _first(*map(_facts, both)))]
+        for what, *_ in found:
+            _count(self.kinds, what)
+        _, recorded, replayed = pairs[-1]
+        if isinstance(recorded, Verdict) and isinstance(replayed, Verdict):
+            self._add_verdicts(recorded, replayed)
+        if found:
+            self.differing += 1
+            self.last = Difference(tick, now_s, *found[0])
+            self.first = self.first or self.last
+
+    def _add_verdicts(self, recorded: Verdict, replayed: Verdict) -> None:
+        _count(self.levels.setdefault(recorded.level.name, {}), replayed.level.name)
+        for cause in recorded.causes ^ replayed.causes:
+            old, new = self.causes.get(cause, (0, 0))
+            self.causes[cause] = old + (cause in recorded.causes), new + (cause in replayed.causes)
+
+
+def _count(ticks: dict[str, int], what: str) -> None:
+    ticks[what] = ticks.get(what, 0) + 1
+
+
+def replay(recording: Recording, limits: GateLimits, policy: InterpolatedPolicy | None = None) -> Comparison:
+    """Compare every tick's answers with the recorded ones.
 
     Args:
         recording: what the robot measured, was asked and did.
-        limits: the gate's limits, of the recorded robot or of another to compare with.
-        policy: where given, its targets are compared too.
+        limits: the gate's limits, of the recorded robot or others to compare with.
+        policy: where given it is asked again, and what it answers is what goes to the gate.
 
     Raises:
-        RecordingError: the recording is of a robot with another number of joints.
+        RecordingError: the recording is of a robot with another number of joints, or holds not every tick.
     """
-    joints = recording.topics["/state"]["joint_pos_rad"].shape[-1]
-    if recording.ticks and joints != len(limits.joint_names):
-        raise RecordingError(
-            "is of a robot with another number of joints", value=joints, allowed=f"{len(limits.joint_names)}"
-        )
+    _check(recording, limits)
+    comparison = Comparison()
     memory = GateMemory.fresh(len(limits.joint_names))
+    asked = recording.topics["/request"]
     for tick in range(recording.ticks):
-        state, request = state_of(recording, tick), _request_of(recording, tick)
-        asked = recording.topics["/request"]
-        now_s = float(asked["now_s"][tick])
+        state, now_s = state_of(recording, tick), float(asked["now_s"][tick])
         if asked["rearmed"][tick]:
-            memory = rearm(memory, state)
+            memory = rearm(limits, memory, state, now_s)
+        if asked["estopped"][tick]:
+            memory = estop(memory)
+        recorded = _request_of(recording, tick)
+        request = _ask(recording, tick, state, policy) if policy else recorded
         command, memory, verdict = guard(limits, memory, state, request, now_s)
-        pairs: list[tuple[str, _Fact, _Fact]] = [
+        pairs: list[_Pair] = [
+            ("policy", recorded, request),
             ("command", _command_of(recording, tick), command),
             ("verdict", _verdict_of(recording, tick), verdict),
         ]
-        if policy is not None and asked["mode"][tick] == Mode.POLICY.name:
-            if asked["policy_reset"][tick]:
-                policy.reset()
-            commands = {name: asked[name][tick] for name in OPERATOR_CHANNELS}
-            target = policy.step(channels_of(state, commands))
-            pairs.insert(0, ("policy", request, Request(request.kind, target, request.source)))
-        for what, recorded, replayed in pairs:
-            if difference := _first(_facts(recorded), _facts(replayed)):
-                return Difference(tick, now_s, what, *difference)
-    return None
+        comparison.add(tick, now_s, pairs)
+    return comparison
+
+
+def _check(recording: Recording, limits: GateLimits) -> None:
+    if not recording.ticks:
+        raise RecordingError("the recording holds no tick")
+    if recording.missing:
+        raise RecordingError(
+            "the recording lacks ticks, and a replay needs every one", value=recording.missing
+        )
+    joints = recording.topics["/state"]["joint_pos_rad"].shape[-1]
+    if joints != len(limits.joint_names):
+        raise RecordingError(
+            "is of a robot with another number of joints", value=joints, allowed=f"{len(limits.joint_names)}"
+        )
+
+
+def _ask(recording: Recording, tick: int, state: RobotState, policy: InterpolatedPolicy) -> Request:
+    """What would have been requested with `policy` in charge whenever the recorded one was."""
+    asked, recorded = recording.topics["/request"], _request_of(recording, tick)
+    if asked["policy_reset"][tick]:
+        policy.reset()
+    if asked["mode"][tick] != Mode.POLICY.name:
+        return recorded
+    commands = {name: asked[name][tick] for name in OPERATOR_CHANNELS}
+    return Request(recorded.kind, policy.step(state, commands)[0], recorded.source)
 
 
 def state_of(recording: Recording, tick: int) -> RobotState:

@@ -117,9 +117,16 @@ class Env(Generic[S]):
         return self._advance(target, action, policy.advance(self.channels, self.memory, action))
 
     @torch.inference_mode()
-    def follow(self, target: Tensor) -> Transition[S]:
-        """Apply joint targets (B, n) rad of a policy that keeps its own memory, for one control period."""
-        return self._advance(target, self._action, self.memory)
+    def follow(self, target: Tensor, memory: Mapping[str, Tensor] | None = None) -> Transition[S]:
+        """Apply joint targets (B, n) rad of a policy that keeps its own memory, for one control period.
+
+        Args:
+            target: what it asks for.
+            memory: what it remembers afterwards (B, ...); without it, rewards for actions mean nothing.
+        """
+        if memory is None:
+            return self._advance(target, self._action, self.memory)
+        return self._advance(target, memory["last_action"], dict(memory))
 
     def _advance(self, target: Tensor, action: Tensor, next_memory: dict[str, Tensor]) -> Transition[S]:
         worlds, policy = self.worlds, self.task.policy

@@ -26,7 +26,8 @@ class BusSpec:
     """How long one read waits for its replies beyond their time on the wire."""
     retries_per_tick: Annotated[int, Between(0, 3)]
     watchdog_s: Annotated[float, Between(0.02, 2.54)]
-    """The servos are stopped after this long without an instruction."""
+    """The servos are stopped after this long without an instruction: by their own watchdog if they have one,
+    and by the guardian process of `robotrl run`, which turns their torque off."""
     watchdog: Literal["servo", "guardian"] = "servo"
     """Who stops them: they themselves, by their Bus Watchdog (98), or a guardian process on the host that
     turns their torque off. Feetech servos have no watchdog: without a guardian they hold their last goal
@@ -61,8 +62,8 @@ class Refuse(Protocol):
         """Say what is wrong with a key's value, and what would be accepted."""
 
 
-def check_bus(name: str, bus: BusSpec, rate_hz: float, refuse: Refuse) -> None:
-    """Refuse what the bus's protocol or the control rate does not allow."""
+def check_bus(name: str, bus: BusSpec, tick_s: float, refuse: Refuse) -> None:
+    """Refuse what the bus's protocol or the control period, `tick_s`, does not allow."""
     key = f"bus.{name}"
     rates = BAUD_RATES[bus.protocol]
     if bus.baud_bd not in rates:
@@ -77,7 +78,6 @@ def check_bus(name: str, bus: BusSpec, rate_hz: float, refuse: Refuse) -> None:
             bus.watchdog,
             "guardian",
         )
-    tick_s = 1.0 / rate_hz
     if bus.watchdog_s < 2 * tick_s:
         refuse(
             f"{key}.watchdog_s",

@@ -16,9 +16,21 @@ from robotrl.spec.commands import GRIPPER_AXES, OUTPUTS, UNITS, CommandType, Gri
 from robotrl.spec.records import Between, read_record
 from robotrl.spec.seal import unseal
 from robotrl.spec.servos import ServoType, written
+from robotrl.spec.tensors import check_tensors
 
 SCHEMA = 1
-"""Version of the contract that this reader understands."""
+"""Version of the contract that this reader understands.
+
+Rule of migration. An entry may be added under the same version if it has a default that says what every
+older file meant; it goes into `_ADDED`, so that older files are read as they are and their contracts written
+byte for byte as they were; an older reader refuses a file that needs it as an unknown key. Whatever changes
+the meaning, the unit or the presence of an entry that is there raises the version, together with a function
+that turns a table of the version before into one of this, applied one version after the other; files of a
+later version are refused. `contract.schema.json` is written anew with either.
+"""
+
+MAX_BYTES = 256 << 20
+"""Largest policy file that is opened at all."""
 
 GOLDEN_TICKS = 16
 """Recorded ticks that every policy carries and every robot replays before torque."""
@@ -102,6 +114,8 @@ class Provenance:
     """Control steps of experience."""
     versions: dict[str, str]
     scores: dict[str, float]
+    origin: str = ""
+    """The foreign file whose network this is, with its SHA-256; empty where robotrl trained it."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +218,7 @@ class PolicyContract:
 
 
 _ADDED: Mapping[str, object] = MappingProxyType(
-    {"command": "joint_target", "axes": (), "gripper_command": ()}
+    {"command": "joint_target", "axes": (), "gripper_command": (), "origin": ""}
 )
 """Entries that the first files did not have, and what their absence means; written only where they say more,
 so that the contract of a policy of joints stays the same byte for byte."""
@@ -227,7 +241,7 @@ def parse_contract(text: str, file: Path) -> PolicyContract:
     """
     try:
         table = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PolicyError(f"holds a contract that is not JSON: {error}", file=file) from error
     version = table.get("schema") if isinstance(table, dict) else None
     if version != SCHEMA:
@@ -249,13 +263,18 @@ def read_policy_file(file: Path) -> tuple[bytes, PolicyContract, str]:
         Its bytes (an ONNX model), its contract and its SHA-256.
 
     Raises:
-        PolicyError: missing, damaged, cut short, foreign, or of another schema version.
+        PolicyError: missing, too large, damaged, cut short, foreign, of another schema version, or with
+            tensors that are not all in it.
     """
     try:
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise PolicyError("is too large", file=file, value=f"{size} bytes", allowed=f"up to {MAX_BYTES}")
         data = file.read_bytes()
     except OSError as error:
         raise PolicyError(f"cannot be read ({error.strerror})", file=file) from error
     text, digest = unseal(data, file)
+    check_tensors(data, file)
     return data, parse_contract(text, file), digest
 
 

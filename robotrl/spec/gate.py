@@ -1,13 +1,28 @@
-"""What goes into the safety gate beside the measured state, and its verdict."""
+"""What goes into the safety gate beside the measured state, its memory and its verdict."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 
-from robotrl.spec.limits import SafetyLimits
+import numpy as np
+from numpy.typing import NDArray
+
+from robotrl.spec.limits import Reaction, SafetyLimits
 from robotrl.spec.robot import RobotSpec
-from robotrl.spec.state import CommandKind, Floats, frozen
+from robotrl.spec.state import CommandKind, Floats, JointCommand, frozen
+
+PERSISTENT = (
+    "limits.temperature_c",
+    "limits.voltage_min_v",
+    "limits.voltage_max_v",
+    "hardware_error",
+    "limits.tracking_error_rad",
+)
+"""Checks that must fail `fault_ticks` times in a row: one odd reading is no fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,12 @@ class Level(IntEnum):
     """Torque off."""
 
 
+REACTIONS: Mapping[Reaction, Level] = MappingProxyType(
+    {"hold": Level.HOLD, "damp": Level.DAMP, "limp": Level.LIMP}
+)
+"""The words of robot.toml."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the gate did in one tick: its level, why, and the joints concerned.
@@ -54,10 +75,17 @@ class Verdict:
         return f"{self.level.name}: {', '.join(sorted(self.causes))}{joints}"
 
 
+CLEAR = Verdict()
+"""Nothing is wrong."""
+
+
 def strongest(*verdicts: Verdict) -> Verdict:
     """Return the strongest level with the causes and joints of all."""
+    level = max(v.level for v in verdicts)
+    if level is Level.NONE:
+        return CLEAR
     return Verdict(
-        max(v.level for v in verdicts),
+        level,
         frozenset[str]().union(*(v.causes for v in verdicts)),
         frozenset[str]().union(*(v.joints for v in verdicts)),
     )
@@ -78,7 +106,38 @@ class GateLimits:
     @classmethod
     def of(cls, robot: RobotSpec) -> GateLimits:
         """Collect the limits of `robot`."""
-        reach_rad = frozen(robot.limits.torque_nm / robot.stiffness_nm_rad)
-        period_s = 1.0 / robot.control.rate_hz
-        low, high = robot.position_min_rad, robot.position_max_rad
-        return cls(robot.joint_names, low, high, reach_rad, period_s, robot.limits)
+        limits = robot.limits
+        return cls(
+            joint_names=robot.joint_names,
+            position_min_rad=robot.position_min_rad,
+            position_max_rad=robot.position_max_rad,
+            torque_reach_rad=frozen(limits.torque_nm / robot.stiffness_nm_rad),
+            period_s=robot.control.period_s,
+            scalar=limits,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GateMemory:
+    """What the gate carries from tick to tick: start from `fresh`, clear faults with `safety.rearm`."""
+
+    command: JointCommand
+    asked_rad: Floats
+    """(n,) what TRACK asked for before the rate and torque windows; otherwise NaN."""
+    source: str | None
+    blend_from_rad: Floats
+    blend_since_s: float
+    limiting_since_s: float
+    """Infinite while the gate is not limiting."""
+    bad_ticks: NDArray[np.int64]
+    """(5, n) failures in a row of each check in `PERSISTENT`."""
+    latched: Verdict
+    now_s: float
+
+    @classmethod
+    def fresh(cls, joint_count: int) -> GateMemory:
+        """Return the memory of a limp robot without a fault."""
+        nothing = frozen(np.full(joint_count, np.nan))
+        counts = np.zeros((len(PERSISTENT), joint_count), dtype=np.int64)
+        limp = JointCommand(CommandKind.LIMP, nothing)
+        return cls(limp, nothing, None, nothing, -math.inf, math.inf, counts, CLEAR, -math.inf)

@@ -60,13 +60,13 @@ OF_SENSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """A table of robot.toml -> the limits that a robot with it must have and one without it cannot."""
 
 
-def check_limits(limits: SafetyLimits, senses: Mapping[str, bool], rate_hz: float, refuse: Refuse) -> None:
+def check_limits(limits: SafetyLimits, senses: Mapping[str, bool], tick_s: float, refuse: Refuse) -> None:
     """Refuse limits that are missing, of a sense that the robot lacks, or impossible.
 
     Args:
         limits: the limits.
         senses: each key of `OF_SENSES`, and whether the robot has it.
-        rate_hz: control rate.
+        tick_s: control period.
         refuse: raises the error.
     """
     for sense, names in OF_SENSES.items():
@@ -83,7 +83,6 @@ def check_limits(limits: SafetyLimits, senses: Mapping[str, bool], rate_hz: floa
             limits.voltage_min_v,
             f"below {limits.voltage_max_v}",
         )
-    tick_s = 1.0 / rate_hz
     for name in ("joint_stale_s", "imu_stale_s", "estimator_stale_s", "sustained_limiting_s"):
         value_s = getattr(limits, name)
         if value_s is not None and value_s < tick_s:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import tomllib
 import types
 import typing
@@ -160,7 +161,7 @@ def _convert(annotation: Any, value: object, file: Path, key: str) -> Any:  # no
         return {k: _convert(args[1], v, file, _join(key, k)) for k, v in value.items()}
     if dataclasses.is_dataclass(annotation):
         return read_record(typing.cast("type[Any]", annotation), value, file=file, key=key)
-    if annotation is float and type(value) in (int, float) and math.isfinite(float(value)):  # type: ignore[arg-type]
+    if annotation is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:  # type: ignore[arg-type]
         return float(value)  # type: ignore[arg-type]
     if annotation is object or (annotation in (bool, int, str) and type(value) is annotation):
         return value

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from robotrl.errors import ConfigError
 from robotrl.spec.buses import BusSpec, Refuse, check_bus
 from robotrl.spec.channels import CHANNELS, JOINTS, PASSIVE, POINTS, Source
-from robotrl.spec.limits import Positive, SafetyLimits, check_limits
+from robotrl.spec.control import ControlSpec, check_rates
+from robotrl.spec.limits import SafetyLimits, check_limits
 from robotrl.spec.records import Between, load_toml, read_record
 from robotrl.spec.servos import ServoType, SupplySpec, check_servos, check_supply, written
 from robotrl.spec.state import Floats, frozen
@@ -88,17 +89,6 @@ class JointSpec:
     """Low posture that is taken before torque off."""
     position_min_rad: float
     position_max_rad: float
-
-
-@dataclass(frozen=True)
-class ControlSpec:
-    """The control loop's timing and the ramps between modes."""
-
-    rate_hz: Positive
-    stand_s: Positive
-    """Time to ramp from the measured posture to the default one."""
-    park_s: Positive
-    """Time to lower the robot before torque off."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +256,7 @@ def _check_possible(robot: RobotSpec, file: Path) -> None:
     def refuse(key: str, problem: str, value: object, allowed: str | Iterable[object]) -> None:
         raise ConfigError(problem, file=file, key=key, value=value, allowed=allowed)
 
+    check_rates(robot.control, refuse)
     if not robot.joint:
         refuse("joint", "needs at least one entry", [], "[[joint]] tables")
     seen_names: set[str] = set()
@@ -305,7 +296,7 @@ def _check_possible(robot: RobotSpec, file: Path) -> None:
     for name, bus in robot.bus.items():
         if name in (IMU_LINE, ESTIMATOR_LINE):
             refuse(f"bus.{name}", "is no name of a servo bus", None, "any other name")
-        check_bus(name, bus, robot.control.rate_hz, refuse)
+        check_bus(name, bus, robot.control.period_s, refuse)
     check_servos(robot.servo, robot.limits, refuse)
     _check_senses(robot, refuse)
     check_supply(robot.supply, robot.servo, refuse)
@@ -338,7 +329,7 @@ def _check_senses(robot: RobotSpec, refuse: Refuse) -> None:
     if estimator:
         _check_estimator(robot, estimator, refuse)
     senses = {IMU_LINE: imu is not None, ESTIMATOR_LINE: estimator is not None}
-    check_limits(robot.limits, senses, robot.control.rate_hz, refuse)
+    check_limits(robot.limits, senses, robot.control.period_s, refuse)
 
 
 def _check_estimator(robot: RobotSpec, estimator: EstimatorSpec, refuse: Refuse) -> None:

@@ -12,6 +12,7 @@ import hashlib
 from pathlib import Path
 
 from robotrl.errors import PolicyError
+from robotrl.spec.protobuf import bytes_field, read_varint, varint
 
 CONTRACT_KEY = "robotrl.contract"
 SEAL_KEY = "robotrl.sha256"
@@ -43,7 +44,7 @@ def unseal(data: bytes, file: Path) -> tuple[str, str]:
     Raises:
         PolicyError: no policy file, or not one byte for byte as it was written.
     """
-    marker = _text(1, CONTRACT_KEY.encode()) + _VALUE
+    marker = bytes_field(1, CONTRACT_KEY.encode()) + _VALUE
     start = data.rfind(marker)
     if start < 0:
         raise PolicyError(
@@ -58,8 +59,11 @@ def unseal(data: bytes, file: Path) -> tuple[str, str]:
             file=file,
             allowed="the file exactly as robotrl export wrote it",
         )
-    length, first = _read_varint(body, start + len(marker))
-    return body[first : first + length].decode(), digest.decode()
+    try:
+        length, first = read_varint(body, start + len(marker))
+        return body[first : first + length].decode(), digest.decode()
+    except ValueError as error:
+        raise PolicyError(f"holds a contract that is not text: {error}", file=file) from error
 
 
 _VALUE = b"\x12"
@@ -68,31 +72,5 @@ _VALUE = b"\x12"
 
 def _entry(key: str, value: bytes) -> bytes:
     """Encode one onnx.StringStringEntryProto as an element of `metadata_props`."""
-    pair = _text(1, key.encode()) + _text(2, value)
-    return _METADATA_PROPS + _varint(len(pair)) + pair
-
-
-def _text(field: int, value: bytes) -> bytes:
-    """Encode one length-delimited protobuf field."""
-    return bytes([field << 3 | 2]) + _varint(len(value)) + value
-
-
-def _varint(number: int) -> bytes:
-    """Encode an unsigned integer, seven bits a byte, least significant first."""
-    out = bytearray()
-    while number > 0x7F:  # noqa: PLR2004 - seven bits
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, start: int) -> tuple[int, int]:
-    """Decode the unsigned integer at `start`; return it and the offset behind it."""
-    number, shift = 0, 0
-    for offset in range(start, len(data)):
-        number |= (data[offset] & 0x7F) << shift
-        shift += 7
-        if data[offset] < 0x80:  # noqa: PLR2004 - the top bit says that another byte follows
-            return number, offset + 1
-    return 0, len(data)
+    pair = bytes_field(1, key.encode()) + bytes_field(2, value)
+    return _METADATA_PROPS + varint(len(pair)) + pair

@@ -57,7 +57,7 @@ class RobotState:
     @property
     def tilt_rad(self) -> float:
         """Angle between body up and world up, the rotation's third column; NaN where `imu_quat` is none."""
-        w, x, y, z = (float(part) for part in self.imu_quat)
+        w, x, y, z = map(float, self.imu_quat.tolist())
         if not abs(math.hypot(w, x, y, z) - 1.0) <= UNIT_TOLERANCE:  # so that NaN is none
             return math.nan
         return math.atan2(2 * math.hypot(x * z + w * y, y * z - w * x), w * w - x * x - y * y + z * z)

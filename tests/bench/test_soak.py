@@ -11,31 +11,15 @@ from robotrl.emulator.faults import FaultScript
 from robotrl.errors import BadInputError
 from robotrl.runtime.clock import RealClock
 from robotrl.spec.state import RobotState
-from tests.hil.on_emulated_time import EmulatedTime, emulated_robot
+from tests.hil.on_emulated_time import emulated_robot
 
 SECONDS = 20
-
-
-class EmulatedClock:
-    """The emulated robot's time as the clock of a control loop."""
-
-    def __init__(self, time: EmulatedTime) -> None:
-        self._time = time
-
-    def now_s(self) -> float:
-        """Now."""
-        return self._time.now_s
-
-    def sleep_until(self, deadline_s: float) -> None:
-        """Let the robot live on."""
-        self._time.live_until(deadline_s)
 
 
 def test_twenty_seconds_with_damaged_packets_neither_stall_nor_leak() -> None:
     robot = soaked_robot()
     with emulated_robot(robot, damage(robot)) as emulated_one:
-        clock = EmulatedClock(emulated_one.time)
-        figures = soak(robot, emulated_one.body, clock, round(SECONDS * RATE_HZ))
+        figures = soak(robot, emulated_one.body, emulated_one.time, round(SECONDS * RATE_HZ))
         assert emulated_one.machine.buses["legs"].torque_enabled.all()
     assert figures["ticks"] == SECONDS * RATE_HZ
     assert figures["stalls_over_2_periods"] == 0

@@ -10,7 +10,7 @@ from robotrl.drivers import imu as imu_codec
 from robotrl.drivers import xseries as x
 from robotrl.drivers.registers import Register
 from robotrl.emulator.dynamixel_servos import FAST_TURNAROUND_S
-from robotrl.emulator.faults import FaultScript, LineFault, Noise, Push, Window
+from robotrl.emulator.faults import FaultScript, LineFault, Noise, Push, ServoFault, Window, WrongBaud
 from robotrl.emulator.machine import Delivery, Machine
 from tests.emulator.host import quad12
 
@@ -152,6 +152,38 @@ def test_a_cut_bus_lets_the_watchdogs_stop_the_servos_within_the_setting_and_a_s
     assert told == [("unplug legs", -1), *(("watchdog", id_) for id_ in IDS)]
     assert 0.1 < robot.events[-1].time_s - last_heard_s <= 0.1 + 0.001 + 1e-9
     assert robot.buses["legs"].watchdog_tripped.all()
+
+
+def test_a_servo_that_understands_nothing_any_more_stops_itself_though_the_others_are_talked_to() -> None:
+    robot = machine(FaultScript(wrong_baud=(WrongBaud("legs", IDS[4], 57600, 0.05, 9.0),)))
+    exchange(robot, broadcast(x.BUS_WATCHDOG, 5), 0.0)
+    stand_up(robot, 0.01)
+    for tick in range(10):
+        exchange(robot, READ, 0.04 + 0.02 * tick)
+    told = [event for event in robot.events if event.name == "watchdog"]
+    assert [event.servo_id for event in told] == [IDS[4]]
+    assert 0.14 < told[0].time_s <= 0.143
+    assert np.flatnonzero(robot.buses["legs"].watchdog_tripped).tolist() == [4]
+
+
+def test_another_script_takes_the_place_of_the_first() -> None:
+    """Its faults begin as if they had been in the first one; those of the first one are over."""
+    faults = FaultScript(
+        cut=(LineFault("legs", 0.1, 0.2),),
+        imu_freeze=(Window(0.05, 0.2),),
+        servo_silence=(ServoFault("legs", IDS[0], 0.05, 0.3),),
+    )
+    first, second = machine(faults), machine(FaultScript(push=(Push(9.0, (0.0, 0.0)), Push(0.3, (1.0, 0.0)))))
+    for robot in (first, second):
+        robot.run_until(0.0495)
+    second.follow(faults)
+    heard = [
+        [len(exchange(robot, READ, at_s)) for at_s in (0.06, 0.12, 0.25, 0.35)] for robot in (first, second)
+    ]
+    assert heard == [[0, 0, 0, 1], [0, 0, 0, 1]]
+    assert first.events == second.events
+    first.follow(FaultScript(servo_silence=(ServoFault("legs", IDS[0], 0.0, 9.0),)))
+    assert exchange(first, READ, 0.4) == []
 
 
 def test_noise_on_the_wire_breaks_replies_and_is_noticed() -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from robotrl.bench.emulated_time import EmulatedPort
 from robotrl.drivers.dynamixel_bus import DynamixelBus
 from robotrl.drivers.servos import TORQUE_LOST
 from robotrl.drivers.xseries import HardwareError
@@ -30,7 +31,7 @@ from robotrl.emulator.faults import (
 from robotrl.spec.robot import RobotSpec
 from tests.emulator.host import quad12
 from tests.feetech_robot import feetech_robot
-from tests.hil.on_emulated_time import EmulatedPort, Robot, emulated_robot
+from tests.hil.on_emulated_time import Robot, emulated_robot
 from tests.hil.timelines import follows, run_until_strike, shifted, watch
 
 Kind = Literal["xc430", "sts", "scs"]
@@ -268,7 +269,7 @@ def reboot(robot: Robot) -> None:
     bus = robot.spec.bus["legs"]
     DynamixelBus(EmulatedPort(robot.time, "legs", bus.baud_bd), bus, IDS).reboot(ID)
     robot.body.open()
-    robot.ticks = round(robot.time.now_s / robot.period_s) + 1
+    robot.ticks = round(robot.time.elapsed_s / robot.period_s) + 1
     robot.tick()
     robot.rearm()
 

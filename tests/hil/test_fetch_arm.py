@@ -330,6 +330,18 @@ def test_a_stopped_arm_needs_a_rearm(policy: Policy) -> None:
     assert {command.move_m is None for command in body.sent} == {True}
 
 
+def test_an_emergency_stop_holds_the_arm_until_it_is_re_armed(policy: Policy) -> None:
+    body = Deaf()
+    steps = [GO, Step(0.19, mode="estop"), Step(0.39, mode="policy"), Step(0.59, rearm=True, mode="policy")]
+    report = run(policy, body, steps, duration_s=0.79)
+    moving = [command.move_m is not None for command in body.sent]
+    assert moving == [True] * 5 + [False] * 10 + [True] * 5 + [False]
+    assert report.causes == {"estop": 10}
+    assert [event.text for event in report.events if event.name == "refused"] == [
+        "'policy' needs a re-arm first: HOLD: estop"
+    ]
+
+
 def test_whatever_ends_the_loop_the_gripper_is_stopped_and_the_port_let_go(policy: Policy) -> None:
     body = Deaf(fails_at=10)
     with pytest.raises(DeviceError, match="broken"):

@@ -74,7 +74,7 @@ def test_swapped_bytes_that_a_sum_cannot_tell_make_no_impossible_value() -> None
     noise = Noise("legs", FROM_S, UNTIL_S, byte_swap=0.003)
     with emulated_robot(spec, FaultScript(noise=(noise,))) as robot:
         lost = 0
-        while robot.time.now_s < UNTIL_S:
+        while robot.time.elapsed_s < UNTIL_S:
             state, _ = robot.tick()
             fresh = state.joint_age_s == 0
             low_rad, high_rad = robot.truth_rad[:, fresh]
@@ -93,7 +93,7 @@ def test_what_is_fresh_is_true_and_no_read_takes_two_periods(hail: Hail) -> None
     noise = Noise("legs", FROM_S, UNTIL_S, delay_s=hail.delay_s, **{hail.noise: hail.share})
     with emulated_robot(spec, FaultScript(noise=(noise,))) as robot:
         lost = ticks = 0
-        while robot.time.now_s < UNTIL_S:
+        while robot.time.elapsed_s < UNTIL_S:
             swing(robot, ticks)
             state, verdict = robot.tick()
             fresh = state.joint_age_s == 0

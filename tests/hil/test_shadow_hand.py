@@ -17,6 +17,7 @@ from robotrl.bench.through import JointTrials, ready_ticks
 from robotrl.errors import RecordingError
 from robotrl.export.onnx import export_policy
 from robotrl.runtime.clock import FakeClock
+from robotrl.runtime.interpolation import InterpolatedPolicy
 from robotrl.runtime.loop import Loop
 from robotrl.runtime.modes import Event, Mode
 from robotrl.runtime.policy import Policy, channels_of
@@ -292,7 +293,7 @@ def test_a_recording_of_the_hand_is_replayed_bit_for_bit(
         for tick in flown[0].ticks:
             recorder.tick(tick)
     recording = read_recording(file)
-    assert replay(recording, GateLimits.of(ROBOT), policy) is None
+    assert replay(recording, GateLimits.of(ROBOT), InterpolatedPolicy(policy, 1)).first is None
     with pytest.raises(RecordingError, match="asked for no velocity"):
         flight_of(recording, ROBOT)
 

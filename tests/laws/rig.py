@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from robotrl.safety import GateMemory, guard
-from robotrl.spec.gate import GateLimits, Request, Verdict
+from robotrl.bench import gate_storm
+from robotrl.bench.gate_storm import of_size
+from robotrl.safety import guard, rearm
+from robotrl.spec.gate import GateLimits, GateMemory, Request, Verdict
 from robotrl.spec.robot import RobotSpec, load_robot
 from robotrl.spec.shipped import find_shipped
 from robotrl.spec.state import CommandKind, Floats, JointCommand, RobotState
@@ -21,42 +23,18 @@ TICK_S = 1.0 / QUAD12.control.rate_hz
 
 def robot_with(joints: int, **limits: Any) -> RobotSpec:
     """The shipped robot with another number of joints and other safety limits."""
-    many = [QUAD12.joint[i % len(QUAD12.joint)] for i in range(joints)]
-    named = tuple(dataclasses.replace(joint, name=f"joint{i}", id=i) for i, joint in enumerate(many))
-    return dataclasses.replace(QUAD12, joint=named, limits=dataclasses.replace(QUAD12.limits, **limits))
+    many = of_size(QUAD12, joints)
+    return dataclasses.replace(many, limits=dataclasses.replace(many.limits, **limits))
 
 
 def calm(robot: RobotSpec, now_s: float, **changes: Any) -> RobotState:
     """A level robot in its default posture with nothing wrong, but for the changes."""
-    n = len(robot.joint)
-    state = RobotState(
-        stamp_s=now_s,
-        joint_pos_rad=robot.default_rad.copy(),
-        joint_vel_rad_s=np.zeros(n),
-        joint_load=np.zeros(n),
-        voltage_v=np.full(n, 12.0),
-        temperature_c=np.full(n, 40.0),
-        hardware_error=np.zeros(n, dtype=np.int64),
-        joint_age_s=np.zeros(n),
-        imu_quat=np.array([1.0, 0.0, 0.0, 0.0]),
-        imu_gyro_rad_s=np.zeros(3),
-        imu_accel_m_s2=np.array([0.0, 0.0, 9.81]),
-        imu_age_s=0.0,
-    )
-    return dataclasses.replace(state, **changes)
+    return dataclasses.replace(gate_storm.calm(robot, now_s), **changes)
 
 
 def track(target_rad: Floats, source: str = "policy") -> Request:
     """A request to follow targets."""
     return Request(CommandKind.TRACK, np.asarray(target_rad, dtype=np.float64), source)
-
-
-def tilted(angle_rad: float, heading_rad: float, yaw_rad: float = 0.0) -> Floats:
-    """Orientation after a turn about world up, then about a level axis in the given direction."""
-    w, s = math.cos(angle_rad / 2), math.sin(angle_rad / 2)
-    x, y = s * math.cos(heading_rad), s * math.sin(heading_rad)
-    c, d = math.cos(yaw_rad / 2), math.sin(yaw_rad / 2)
-    return np.array([w * c, x * c + y * d, y * c - x * d, w * d])
 
 
 class Gate:
@@ -75,6 +53,11 @@ class Gate:
         asked = track(self.robot.default_rad) if request is None else request
         _, self.memory, verdict = guard(self.limits, self.memory, state, asked, self.now_s)
         return verdict
+
+    def rearm(self, **changes: Any) -> None:
+        """Re-arm in a calm state with changes, between two ticks."""
+        state = calm(self.robot, self.now_s, **changes)
+        self.memory = rearm(self.limits, self.memory, state, self.now_s)
 
     @property
     def command(self) -> JointCommand:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robotrl.safety_gripper import ROUNDING_M, GripperMemory, guard, rearm
+from robotrl.safety_gripper import GripperMemory, estop, guard, rearm
+from robotrl.spec.arm import ArmLimits
 from robotrl.spec.gate import Level, Verdict
 from robotrl.spec.gripper import ArmState
 from robotrl.spec.state import Floats
@@ -57,7 +58,7 @@ def test_what_is_within_the_limits_passes_as_it_is() -> None:
 
 def test_float32_is_no_excess() -> None:
     assert Gate().tick(wish(float(np.float32(0.05)), 0.0, 0.0)) == Verdict()
-    assert Gate().tick(wish(0.05 + 2 * ROUNDING_M, 0.0, 0.0)).level is Level.LIMITING
+    assert Gate().tick(wish(0.05 + 1.5e-6, 0.0, 0.0)).level is Level.LIMITING
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -147,6 +148,20 @@ def test_a_fault_stops_the_arm_until_it_is_rearmed(fault: dict[str, Any], cause:
     assert gate.move_m is not None
 
 
+def test_an_emergency_stop_stops_the_arm_until_it_is_rearmed_and_forgets_no_fault() -> None:
+    gate = Gate()
+    gate.tick()
+    gate.memory = estop(gate.memory)
+    assert gate.tick() == Verdict(Level.HOLD, frozenset({"estop"}))
+    assert gate.move_m is None
+    assert gate.tick(age_s=1.0).causes == {"estop", "limits.stale_s"}
+    gate.memory = rearm(gate.memory)
+    assert gate.tick() == Verdict()
+    gate.tick(age_s=1.0)
+    gate.memory = estop(gate.memory)
+    assert gate.tick().causes == {"estop", "limits.stale_s"}
+
+
 def test_a_rearm_does_not_help_against_a_cause_that_is_still_there() -> None:
     gate = Gate()
     for _ in range(3):
@@ -188,3 +203,52 @@ def test_one_tick_within_the_limits_begins_the_second_anew() -> None:
             for _ in range(20):
                 assert gate.tick(wish(0.06, 0.0, 0.0)).level is Level.LIMITING
             assert gate.tick(relief).level is Level.NONE
+
+
+def guarded(limits: ArmLimits, wish_m: Floats, **changes: Any) -> Verdict:
+    """The verdict of a first tick under other limits."""
+    return guard(limits, GripperMemory(), state(10.0, **changes), wish_m, 10.0)[2]
+
+
+def at(axis: int, value: float, others: Floats) -> Floats:
+    values = others.copy()
+    values[axis] = value
+    return values
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_what_is_changed_by_exactly_a_rounding_goes_without_a_word(sign: int) -> None:
+    still = replace(LIMITS, displacement_m=0.0)
+    shut = replace(LIMITS, opening_m=(0.0, 0.0))
+    for wish_m, said in ((1e-6, False), (math.nextafter(1e-6, 1.0), True)):
+        for axis, name in enumerate("xyz"):
+            asked = at(axis, sign * wish_m, NOTHING)
+            wall = at(axis, (HIGH if sign > 0 else LOW)[axis], MIDDLE)
+            causes = guarded(LIMITS, asked, gripper_pos_m=wall).causes
+            assert causes == ({f"limits.workspace_{name}_m"} if said else set())
+            assert guarded(still, asked).causes == ({"limits.displacement_m"} if said else set())
+        asked = at(3, sign * wish_m, NOTHING)
+        assert guarded(shut, asked).causes == ({"limits.opening_m"} if said else set())
+
+
+def test_at_the_very_margin_of_the_workspace_the_gripper_is_not_astray() -> None:
+    limits = replace(LIMITS, workspace_x_m=(0.0, 1.0), workspace_margin_m=0.125)
+    for edge, away in ((-0.125, -1.0), (1.125, 2.0)):
+        inside = guarded(limits, NOTHING, gripper_pos_m=at(0, edge, MIDDLE))
+        beyond = guarded(limits, NOTHING, gripper_pos_m=at(0, math.nextafter(edge, away), MIDDLE))
+        assert inside.level is Level.LIMITING
+        assert beyond == Verdict(Level.HOLD, frozenset({"limits.workspace_margin_m"}))
+
+
+def test_at_the_very_age_limit_a_measurement_is_fresh() -> None:
+    for age_s, since_s, stale in (
+        (LIMITS.stale_s, 0.0, False),
+        (math.nextafter(LIMITS.stale_s, 1.0), 0.0, True),
+        (0.0, 0.0625, True),
+        (0.0, -0.0625, True),
+        (0.0, 0.03125, False),
+        (0.0, -0.03125, False),
+        (0.03125, 0.03125, True),
+    ):
+        verdict = guarded(LIMITS, NOTHING, age_s=age_s, stamp_s=10.0 - since_s)
+        assert verdict.causes == ({"limits.stale_s"} if stale else set())

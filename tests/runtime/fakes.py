@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from robotrl.runtime.clock import FakeClock
 from robotrl.runtime.loop import Loop
-from robotrl.runtime.operator import Script, Step
+from robotrl.runtime.operator import Script, Source, Step, Together
+from robotrl.runtime.parts import Recorder
 from robotrl.runtime.tally import Happening, Tick
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.state import CommandKind, Floats, JointCommand, RobotState
@@ -146,15 +147,22 @@ WALK = (
 class Rig:
     """A loop with fake parts on a fake clock."""
 
-    def __init__(self, steps: Iterable[Step] = WALK, *, armed: bool = True, robot: RobotSpec = QUICK) -> None:
+    def __init__(
+        self,
+        steps: Iterable[Step] = WALK,
+        *,
+        armed: bool = True,
+        robot: RobotSpec = QUICK,
+        recorder: Recorder | None = None,
+        further: Iterable[Source] = (),
+    ) -> None:
         self.clock = FakeClock(10.0)
         self.body = FakeBody(robot)
         self.policy = FakePolicy()
         self.recorder = FakeRecorder()
-        script = Script(steps, RANGES)
-        self.loop = Loop(
-            robot, self.body, self.policy, script, self.clock, armed=armed, recorder=self.recorder
-        )
+        self.operator = Together([Script(steps, RANGES), *further], RANGES)
+        kept = recorder or self.recorder
+        self.loop = Loop(robot, self.body, self.policy, self.operator, self.clock, armed=armed, recorder=kept)
 
     @property
     def modes(self) -> list[str]:

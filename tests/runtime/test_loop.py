@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from robotrl.bench.gate_storm import tilted
 from robotrl.errors import DeviceError
 from robotrl.runtime.operator import Step
 from robotrl.runtime.tally import PHASES
 from robotrl.spec.robot import EstimatorSpec
 from robotrl.spec.state import CommandKind, Floats, JointCommand
-from tests.laws.rig import QUAD12, TICK_S, tilted
+from tests.laws.rig import QUAD12, TICK_S
 from tests.runtime.fakes import QUICK, WALK, BrokenError, Rig
 
 
@@ -179,7 +180,7 @@ NO_IMU: dict[str, Any] = {"imu_age_s": math.inf, "imu_quat": np.full(4, np.nan)}
 
 def test_an_estimator_is_waited_for_and_an_imu_that_is_not_there_is_not() -> None:
     rig = Rig(robot=BLIND)
-    rig.body.change = lambda now_s: NO_IMU
+    rig.body.change = lambda now_s: NO_IMU | {"estimate_age_s": math.inf}
     with pytest.raises(DeviceError, match=r"no measurement within 2\.0 s from the estimator$"):
         rig.loop.run()
     assert rig.body.ended_limp
@@ -287,3 +288,50 @@ def test_the_collector_is_off_in_ticks_and_on_again_afterwards() -> None:
     rig.loop.run()
     assert seen == {False}
     assert gc.isenabled()
+
+
+FAST = dataclasses.replace(
+    QUICK, control=dataclasses.replace(QUICK.control, bus_rate_hz=4 * QUICK.control.rate_hz)
+)
+"""Four ticks for each step of the policy."""
+
+
+def test_in_a_faster_loop_the_policy_keeps_its_rate_and_the_body_gets_a_command_each_tick() -> None:
+    rig = Rig(robot=FAST)
+    report = rig.loop.run()
+    stamps = [t.now_s for t in rig.recorder.ticks]
+    np.testing.assert_allclose(np.diff(stamps), TICK_S / 4, rtol=1e-6)
+    assert report.verdicts == {"NONE": report.ticks}
+    walking = [t for t in rig.recorder.ticks if t.mode.value == "policy"]
+    asked = [k for k, t in enumerate(walking) if t.inference]
+    assert asked == list(range(0, len(walking), 4))
+    assert rig.policy.ticks == len(asked) == pytest.approx(0.5 / TICK_S, abs=2)
+    assert len(rig.body.written) == report.ticks + 1
+    for start in asked[1:-1]:
+        before, after = walking[start - 1].request, walking[start].inference
+        assert after is not None
+        for k in range(4):
+            share = (k + 1) / 4
+            between = (1 - share) * before.joint_target_rad + share * after.command
+            np.testing.assert_allclose(walking[start + k].request.joint_target_rad, between, atol=1e-12)
+
+
+def test_in_a_faster_loop_the_gate_limits_each_tick_by_its_own_period() -> None:
+    slow = dataclasses.replace(FAST, limits=dataclasses.replace(FAST.limits, command_speed_rad_s=2.0))
+    rig = Rig(robot=slow)
+    far = QUAD12.position_max_rad
+    rig.policy.step = lambda channels: far  # type: ignore[method-assign]
+    rig.loop.run()
+    targets = np.array(
+        [t.command.joint_target_rad for t in rig.recorder.ticks if t.command.kind is CommandKind.TRACK]
+    )
+    assert np.abs(np.diff(targets, axis=0)).max() == pytest.approx(2.0 * TICK_S / 4)
+
+
+@pytest.mark.parametrize("duration_s", [0.5, math.inf])
+def test_no_deadline_is_without_a_tick_when_the_end_begins(duration_s: float) -> None:
+    rig = Rig(WALK[:2] if duration_s < 1.0 else WALK)
+    rig.loop.run(duration_s)
+    stamps = [t.now_s for t in rig.recorder.ticks]
+    np.testing.assert_allclose(np.diff(stamps), TICK_S, rtol=1e-9)
+    assert rig.modes[-2:] == ["park", "limp"]

@@ -31,6 +31,36 @@ def machine_in(mode: Mode) -> ModeMachine:
     return machine
 
 
+TABLE = """
+         stand  policy  limp  rearm  estop  arrived  gate_hold  gate_damp  gate_limp
+limp     rise   -       limp  limp   limp   -        -          -          limp
+rise     -      -       park  -      limp   stand    hold       damp       limp
+stand    -      policy  park  -      limp   -        hold       damp       limp
+policy   rise   -       park  -      limp   -        hold       damp       limp
+park     rise   -       park  -      limp   limp     hold       damp       limp
+hold     rise   -       limp  hold   limp   -        hold       damp       limp
+damp     rise   -       limp  damp   limp   -        -          damp       limp
+"""
+"""Event across, mode down: the mode that follows, as on paper."""
+
+
+def test_the_table_is_the_one_on_paper() -> None:
+    head, *rows = (line.split() for line in TABLE.strip().splitlines())
+    events = [Event(name.replace("_", " ")) for name in head]
+    paper = {
+        (Mode(mode), event): Mode(following)
+        for mode, *cells in rows
+        for event, following in zip(events, cells, strict=True)
+        if following != "-"
+    }
+    assert paper == dict(TRANSITIONS)
+    assert set(events) == set(Event)
+
+
+def test_an_emergency_stop_is_possible_from_everywhere_and_torque_off() -> None:
+    assert {TRANSITIONS[mode, Event.ESTOP] for mode in Mode} == {Mode.LIMP}
+
+
 @pytest.mark.parametrize(("mode", "event"), list(itertools.product(Mode, Event)))
 def test_what_is_not_in_the_table_is_refused_and_changes_nothing(mode: Mode, event: Event) -> None:
     machine = machine_in(mode)

@@ -9,7 +9,7 @@ import pytest
 
 from robotrl.errors import ConfigError
 from robotrl.runtime.modes import Event
-from robotrl.runtime.operator import Ranges, Script, Step, constant_steps, load_steps
+from robotrl.runtime.operator import Ranges, Script, Setpoint, Step, Together, constant_steps, load_steps
 
 RANGES = {"velocity_command": ((-0.4, -0.2, -1.0), (0.4, 0.2, 1.0))}
 
@@ -55,7 +55,7 @@ def test_a_script_is_done_step_by_step(tmp_path: Path) -> None:
         assert script.poll(elapsed_s) == events
         np.testing.assert_array_equal(script.commands["velocity_command"], velocity)
         assert script.finished() is finished
-    assert script.clipped == ["velocity_command [9.0, -9.0, 0.5] at 4.0 s is cut to the trained range"]
+    assert script.notes == ["velocity_command [9.0, -9.0, 0.5] at 4.0 s is cut to the trained range"]
 
 
 def test_a_late_poll_does_every_step_that_was_due_in_order() -> None:
@@ -85,7 +85,7 @@ def test_a_constant_command_stands_up_first() -> None:
         ("[[step]]\nat_s = 1.0\n[[step]]\nat_s = 0.5", "step[1].at_s: is earlier than the step before"),
         ("[[step]]\nat_s = 1.0\nvelocity = [1.0]", "step[0].velocity: has the wrong length"),
         ("[[step]]\nat_s = 1.0\nvelocity = [1.0, nan, 0.0]", "step[0].velocity[1]"),
-        ("[[step]]\nat_s = 1.0\nmode = 'fly'", "allowed: keep, stand, policy, limp"),
+        ("[[step]]\nat_s = 1.0\nmode = 'fly'", "allowed: keep, stand, policy, limp, estop"),
         ("[[step]]\nat_s = 1.0\nspeed = 1", "step[0].speed: unknown key"),
         ("[[step]]\nmode = 'stand'", "step[0].at_s: is missing"),
         ("steps = 1", "steps: unknown key"),
@@ -107,6 +107,7 @@ def test_a_missing_script_is_refused(tmp_path: Path) -> None:
 
 
 GOALS = {"goal": ((-1.0, 0.0), (1.0, 0.5))}
+BOTH: Ranges = {**RANGES, **GOALS}
 
 
 def test_a_goal_is_set_clipped_and_kept() -> None:
@@ -118,7 +119,7 @@ def test_a_goal_is_set_clipped_and_kept() -> None:
         script.poll(elapsed_s)
         asked.append(script.commands["goal"].tolist())
     assert asked == [[0.3, 0.4], [0.3, 0.4], [-1.0, 0.2]]
-    assert script.clipped == ["goal [-3.0, 0.2] at 2.0 s is cut to the trained range"]
+    assert script.notes == ["goal [-3.0, 0.2] at 2.0 s is cut to the trained range"]
     assert script.commands.keys() == {"goal"}
 
 
@@ -156,3 +157,90 @@ def test_what_a_policy_cannot_be_asked_is_refused(steps: tuple[Step, ...], range
 def test_a_policy_without_goals_starts_without_one() -> None:
     assert Script((Step(0.0, mode="policy"),), RANGES).poll(0.0) == [Event.POLICY]
     assert Script((Step(0.0, mode="policy"),), {}).commands == {}
+
+
+@pytest.mark.parametrize("asked", [(9.0, -9.0, 9.0), (np.inf, -np.inf, 1e30), (0.1, 0.1, 0.1)])
+def test_a_setpoint_is_always_inside_its_range_and_never_written_to(asked: tuple[float, ...]) -> None:
+    setpoint = Setpoint(RANGES)
+    before = setpoint.values
+    setpoint.set("velocity_command", asked)
+    velocity = setpoint.values["velocity_command"]
+    np.testing.assert_array_equal(velocity, np.clip(asked, *RANGES["velocity_command"]))
+    assert not velocity.flags.writeable
+    assert not before["velocity_command"].any()
+    setpoint.stop()
+    assert not setpoint.values["velocity_command"].any()
+
+
+def test_no_velocity_leaves_a_goal() -> None:
+    setpoint = Setpoint(BOTH)
+    setpoint.set("goal", (0.3, 0.4))
+    setpoint.stop()
+    assert setpoint.values["goal"].tolist() == [0.3, 0.4]
+    Setpoint(GOALS).stop()
+
+
+def test_of_several_operators_events_come_in_order_and_the_last_word_counts() -> None:
+    """Channel by channel: one commands the velocity, the other the goal."""
+    first = Script(
+        (Step(0.0, mode="stand"), Step(1.0, velocity=(0.1, 0.0, 0.0)), Step(3.0, velocity=(0.3, 0.0, 0.0))),
+        BOTH,
+    )
+    second = Script(
+        (
+            Step(0.0, goal=(0.5, 0.5)),
+            Step(0.0, rearm=True),
+            Step(2.0, velocity=(0.2, 0.0, 0.0), mode="policy"),
+        ),
+        BOTH,
+    )
+    both = Together([first, second], BOTH)
+    timeline = [
+        (0.0, [Event.STAND, Event.REARM], 0.0),
+        (1.0, [], 0.1),
+        (1.5, [], 0.1),
+        (2.0, [Event.POLICY], 0.2),
+        (2.5, [], 0.2),
+        (3.0, [], 0.3),
+    ]
+    for elapsed_s, events, forward in timeline:
+        assert both.poll(elapsed_s) == events
+        assert both.commands["velocity_command"].tolist() == [forward, 0.0, 0.0]
+        assert both.commands["goal"].tolist() == [0.5, 0.5]
+
+
+def test_what_was_asked_of_several_in_a_tick_stays_what_it_was() -> None:
+    both = Together([Script((Step(1.0, goal=(0.3, 0.4)),), GOALS)], GOALS)
+    before = both.commands
+    both.poll(1.0)
+    assert np.isnan(before["goal"]).all()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_emergency_stop_of_one_drops_what_the_others_ask_for(order: int) -> None:
+    steps = [(Step(0.0, rearm=True, mode="stand"),), (Step(0.0, mode="estop"),)]
+    both = Together([Script(s, RANGES) for s in steps[::order]], RANGES)
+    assert both.poll(0.0) == [Event.ESTOP]
+
+
+def test_the_first_who_is_finished_ends_the_run() -> None:
+    both = Together([Script((Step(1.0, mode="limp"),), RANGES), Script((), RANGES)], RANGES)
+    both.poll(0.5)
+    assert not both.finished()
+    both.poll(1.0)
+    assert both.finished()
+
+
+class Goalless(Script):
+    """A script that is not checked beforehand, as a person is not."""
+
+    def poll(self, elapsed_s: float) -> list[Event]:
+        """Ask for the policy at once."""
+        return [Event.POLICY, *super().poll(elapsed_s)]
+
+
+def test_a_policy_is_not_started_before_somebody_has_given_it_its_goal() -> None:
+    both = Together([Goalless((), GOALS), Script((Step(1.0, goal=(9.0, 0.0)),), GOALS)], GOALS)
+    assert both.notes == ["goal [9.0, 0.0] at 1.0 s is cut to the trained range"]
+    assert [both.poll(s) for s in (0.0, 0.5, 1.0)] == [[], [], [Event.POLICY]]
+    assert both.notes[1:] == ["'policy' was asked for 2 times before there was a goal"]

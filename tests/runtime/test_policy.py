@@ -143,16 +143,55 @@ def test_a_golden_tick_that_is_not_reproduced_is_refused(
         policy.replay_golden()
 
 
-@pytest.mark.parametrize("constant", [0.3, 0.03], ids=["action scale", "clock step"])
-def test_golden_answers_that_are_not_finite_are_refused(tmp_path: Path, constant: float) -> None:
-    """One makes the targets NaN, the other nothing but the last memory."""
+def with_constant(old: float, new: float) -> onnx.ModelProto:
+    """The sample's model with one of its constants replaced."""
     model = sample_graph()
-    (found,) = [
-        i for i in model.graph.initializer if (numpy_helper.to_array(i) == np.float32(constant)).all()
-    ]
-    found.CopyFrom(numpy_helper.from_array(np.array(np.nan, np.float32), found.name))
+    (found,) = [i for i in model.graph.initializer if (numpy_helper.to_array(i) == np.float32(old)).all()]
+    found.CopyFrom(numpy_helper.from_array(np.array(new, np.float32), found.name))
+    return model
+
+
+@pytest.mark.parametrize("constant", [0.3, 0.03], ids=["action scale", "clock step"])
+def test_what_is_no_number_is_refused_before_it_is_run(tmp_path: Path, constant: float) -> None:
+    file = sealed(tmp_path, with_constant(constant, np.nan), sample.contract())
+    with pytest.raises(PolicyError, match=r"tensor .*: holds what is no number, got '1 NaN'; allowed: none"):
+        Policy.load(file)
+
+
+def test_golden_answers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    """Infinitely large clock steps make nothing but the last memory NaN."""
+    policy = Policy.load(sealed(tmp_path, with_constant(0.03, np.inf), sample.contract()))
     with pytest.raises(PolicyError, match=r"does not reproduce .* got nan"):
-        Policy.load(sealed(tmp_path, model, sample.contract())).replay_golden()
+        policy.replay_golden()
+
+
+def test_what_training_never_saw_is_said_afterwards(policy: Policy) -> None:
+    assert policy.unfamiliar() == []
+    for t in range(100):
+        policy.step(tick(t))
+    assert policy.unfamiliar() == [], "a recording is familiar to its own policy"
+    wild = {name: values.copy() for name, values in tick(100).items()}
+    wild["joint_vel"][3], wild["imu_gyro"][1] = 250.0, -40.0
+    wild["imu_quat"][:] = np.nan
+    wild["velocity_command"][:] = 99.0
+    policy.step(wild)
+    policy.step(tick(101))
+    speed, turn = (
+        next(c for c in policy.contract.channels if c.name == n) for n in ("joint_vel", "imu_gyro")
+    )
+    assert policy.unfamiliar() == [
+        f"joint_vel[3] reached 250 rad/s; training saw {speed.low[3]:.4g} to {speed.high[3]:.4g}",
+        f"imu_gyro[1] reached -40 rad/s; training saw {turn.low[1]:.4g} to {turn.high[1]:.4g}",
+    ]
+
+
+@pytest.mark.parametrize(("share", "far"), [(0.99, False), (1.01, True)])
+def test_far_is_further_outside_than_the_range_is_wide(policy: Policy, share: float, far: bool) -> None:
+    gyro = next(c for c in policy.contract.channels if c.name == "imu_gyro")
+    strange = {name: values.copy() for name, values in tick(0).items()}
+    strange["imu_gyro"][2] = gyro.high[2] + share * (gyro.high[2] - gyro.low[2])
+    policy.step(strange)
+    assert bool(policy.unfamiliar()) is far
 
 
 def test_the_check_lists_what_the_contract_lists(policy: Policy) -> None:
@@ -195,9 +234,13 @@ def test_a_foreign_onnx_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_sealed_file_without_a_graph_is_refused(tmp_path: Path) -> None:
-    for graph in (b"", b"\x08\x0a", b"no protobuf"):
+    for graph, why in (
+        (b"", "onnxruntime refuses"),
+        (b"\x08\x0a", "onnxruntime refuses"),
+        (b"none", "no policy has"),
+    ):
         content = seal(graph, sample.contract().to_json())
-        assert "holds a graph that onnxruntime refuses" in refusal(tmp_path, content)
+        assert f"holds a graph that {why}" in refusal(tmp_path, content)
 
 
 @pytest.mark.parametrize("kind", ["channel", "memory"])

@@ -46,6 +46,13 @@ def refusal(folder: Path, table: dict[str, Any]) -> ConfigError:
     return refused.value
 
 
+def accepted(folder: Path, table: dict[str, Any]) -> RobotSpec:
+    """The robot of this robot.toml."""
+    file = folder / "robot.toml"
+    file.write_text(to_toml(table), encoding="utf-8")
+    return load_robot(file)
+
+
 def names(value: object) -> str:
     return dotted(value) if isinstance(value, tuple) else ""
 
@@ -109,6 +116,10 @@ IMPOSSIBLE: list[tuple[tuple[Any, ...], object]] = [
     (("schema",), 2),
     (("control", "rate_hz"), 0.0),
     (("control", "rate_hz"), -50.0),
+    (("control", "bus_rate_hz"), 0.0),
+    (("control", "bus_rate_hz"), 25.0),
+    (("control", "bus_rate_hz"), 75.0),
+    (("control", "bus_rate_hz"), 149.9),
     (("supply", "open_v"), 24.0),
     (("supply", "ohm"), -0.1),
     (("supply", "stall_current_a", "xc430_w240"), 0.0),
@@ -203,6 +214,16 @@ def test_arrays_are_in_file_order_and_cannot_be_written(robot: RobotSpec) -> Non
             array[0] = 0.0
 
 
+def test_the_loop_may_be_a_multiple_as_fast_as_the_policy(folder: Path) -> None:
+    usual = accepted(folder, TABLE).control
+    assert (usual.ticks_per_step, usual.period_s) == (1, 0.02)
+    fast = accepted(folder, changed(TABLE, ("control", "bus_rate_hz"), 150.0)).control
+    assert (fast.ticks_per_step, fast.period_s) == (3, 1 / 150)
+    slow = changed(TABLE, ("limits", "joint_stale_s"), 0.009)
+    assert refusal(folder, slow).key == "limits.joint_stale_s"
+    accepted(folder, changed(slow, ("control", "bus_rate_hz"), 200.0))  # judged by the period of the loop
+
+
 def test_servo_physics_follow_from_the_data_sheet(robot: RobotSpec) -> None:
     """1.9 N m stall, 70 rev/min, P 700: 700/128 PWM steps per count of 4096, of 885 full drive."""
     servo = robot.servo["xc430_w240"]
@@ -227,6 +248,7 @@ def test_a_policy_depends_on_what_it_feels_and_on_nothing_else(robot: RobotSpec)
     assert len(hashes) == 5
     assert robot.imu is not None
     unfelt = [
+        dataclasses.replace(robot, control=dataclasses.replace(robot.control, bus_rate_hz=200.0)),
         dataclasses.replace(robot, imu=dataclasses.replace(robot.imu, port="/dev/other")),
         dataclasses.replace(robot, limits=dataclasses.replace(robot.limits, tilt_rad=0.5)),
         dataclasses.replace(

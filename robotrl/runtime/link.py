@@ -1,0 +1,42 @@
+"""The dead man's switch: an operator who has commanded and is gone is an emergency stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from robotrl.runtime.modes import Event
+
+RESTING_EVENTS = frozenset({Event.LIMP, Event.ESTOP})
+"""After one of these nobody needs to watch the robot; one that is lowering itself is not dropped."""
+
+
+class Link:
+    """Whether an operator is still there.
+
+    Args:
+        timeout_s: silence for longer than this is a loss; infinite where a loss shows in another way.
+    """
+
+    def __init__(self, timeout_s: float = math.inf) -> None:
+        self._timeout_s = timeout_s
+        self._heard_s = -math.inf
+        self._commands = False
+
+    def heard(self, elapsed_s: float) -> None:
+        """Note a sign of life."""
+        self._heard_s = elapsed_s
+
+    def commanded(self, events: Iterable[Event] = ()) -> None:
+        """Note that the operator commands: events, or without any a command of the policy."""
+        self._commands = not RESTING_EVENTS & set(events)
+
+    def silent(self, elapsed_s: float) -> list[Event]:
+        """Return the emergency stop that a silence beyond the time-out is."""
+        return self.lost() if elapsed_s - self._heard_s > self._timeout_s else []
+
+    def lost(self) -> list[Event]:
+        """Return the emergency stop that the loss of one who has commanded is; once."""
+        events = [Event.ESTOP] * self._commands
+        self._commands = False
+        return events
