@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -154,6 +154,7 @@ def strike(
     robot: str = "quad12",
     guardian: bool = True,
     send: Callable[[str], object],
+    loop_program: Sequence[str] = ("-m", "robotrl.bench.stall"),
 ) -> tuple[float, str]:
     """Start a loop on an emulated robot, strike it when it is in its mode, and wait for its end.
 
@@ -166,6 +167,7 @@ def strike(
         robot: name or path of a robot that `POLICY` may drive.
         guardian: whether there is one; without it, only KILL makes sense.
         send: gives the emulator a command.
+        loop_program: what Python is told to run, `main` as a rule.
 
     Returns:
         When it was struck, of `time.monotonic`, and what loop and guardian have said. Both have ended.
@@ -175,7 +177,7 @@ def strike(
     """
     prepare = _PREPARE[mode]
     orders = {"robot": robot, "ports": ports, "mode": mode.value, "guardian": guardian}
-    command = [sys.executable, "-m", "robotrl.bench.stall", json.dumps(orders)]
+    command = [sys.executable, *loop_program, json.dumps(orders)]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, env=alone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -208,4 +208,6 @@ def _in_words(fact: object) -> str:
     if isinstance(fact, tuple):
         index, bits = fact
         return f"joint {index} at {float.fromhex(bits)!r} rad"
+    if isinstance(fact, Verdict) and not fact.level:
+        return fact.level.name
     return str(fact)

@@ -26,6 +26,7 @@ from tests.emulator.process import PATIENCE_S, Emulator
 from tests.feetech_robot import table
 from tests.spec.toml_text import to_toml
 
+PATIENT_LOOP = str(Path(__file__).with_name("patient_loop.py"))
 WATCHDOG_S = 2.0
 DIED = "robotrl guardian: the control loop has died; every servo's torque is off\n"
 SILENT = f"robotrl guardian: the control loop was silent for {WATCHDOG_S} s; every servo's torque is off\n"
@@ -56,7 +57,13 @@ def torque_after(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         emulated = Emulator(process)
         _, said = strike(
-            kind, Mode.RISE, emulated.ports, robot=str(file), guardian=guardian, send=emulated.tell
+            kind,
+            Mode.RISE,
+            emulated.ports,
+            robot=str(file),
+            guardian=guardian,
+            send=emulated.tell,
+            loop_program=(PATIENT_LOOP,),
         )
         monkeypatch.setattr(servo_bus, "PATIENCE_S", PATIENCE_S)
         found = torque(load_robot(file), emulated.ports["legs"])

@@ -196,6 +196,14 @@ def test_limiting_for_a_second_on_end_is_a_fault() -> None:
     assert gate.tick().causes == {"limits.displacement_m", "limits.sustained_limiting_s"}
 
 
+def test_after_a_rearm_the_second_begins_anew_and_ends_in_a_fault_again() -> None:
+    gate = Gate()
+    for _ in range(2):
+        levels = [gate.tick(wish(0.06, 0.0, 0.0), wait_s=1 / 32).level for _ in range(33)]
+        assert levels == [Level.LIMITING] * 32 + [Level.HOLD]
+        gate.memory = rearm(gate.memory)
+
+
 def test_one_tick_within_the_limits_begins_the_second_anew() -> None:
     for relief in (NOTHING, None):
         gate = Gate()

@@ -240,10 +240,10 @@ def test_only_a_joystick_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Gamepad.open(tmp_path / "js0", RANGES)
     device = tmp_path / "event0"
     os.mkfifo(device)
-    before = os.listdir("/proc/self/fd")
+    before = list(Path("/proc/self/fd").iterdir())
     with pytest.raises(BadInputError, match="--gamepad: is no joystick"):
         Gamepad.open(device, RANGES)
-    assert os.listdir("/proc/self/fd") == before
+    assert list(Path("/proc/self/fd").iterdir()) == before
     asked: list[int] = []
     monkeypatch.setattr(fcntl, "ioctl", lambda fd, request, argument: asked.append(request))
     with Gamepad.open(device, RANGES) as gamepad:

@@ -121,8 +121,9 @@ def test_a_terminal_that_is_gone_stops_what_it_has_commanded(keys: Keys, typed: 
 
 
 def test_the_emergency_stop_is_heard_after_the_end_was_asked_for(keys: Keys) -> None:
-    assert pressed(keys, b"q") == [Event.LIMP]
+    assert pressed(keys, b"q") == pressed(keys, b"q") == [Event.LIMP]
     assert pressed(keys, b" ") == [Event.ESTOP]
+    assert keys.source.finished()
 
 
 def fail_with_keys_at_once(terminal: int) -> None:

@@ -115,6 +115,9 @@ def test_other_limits_show_when_and_how_often_they_matter(recording: Recording) 
     assert (found.first.recorded, found.first.replayed) == ("DAMP", "TRACK")
     assert f"tick {fallen[0]}" in str(found.first)
     assert found.last.tick == fallen[-1]
+    other = {**recording.topics["/verdict"], "level": np.array(["NONE"] * recording.ticks, dtype=object)}
+    calmed = dataclasses.replace(recording, topics={**recording.topics, "/verdict": other})
+    assert "recorded NONE, replayed LIMITING: " in str(replay(calmed, LIMITS).first)
     assert found.differing == len(fallen) == found.kinds["verdict"]
     assert found.causes["limits.tilt_rad"] == (len(fallen), 0)
     assert "DAMP" not in found.levels["DAMP"]
