@@ -167,3 +167,9 @@ def test_an_emergency_stop_forgets_no_fault() -> None:
     gate.memory = estop(gate.memory)
     stopped = Verdict(Level.LIMP, frozenset({"estop", "limits.speed_rad_s"}), frozenset({f"joint{J}"}))
     assert gate.tick() == stopped
+
+
+def test_a_verdict_reads_as_level_causes_and_joints() -> None:
+    causes, joints = frozenset({"b", "limits.a"}), frozenset({"RR_hip", "FL_knee"})
+    assert str(Verdict(Level.DAMP, causes, joints)) == "DAMP: b, limits.a (FL_knee, RR_hip)"
+    assert str(Verdict(Level.LIMP, frozenset({"estop"}))) == "LIMP: estop"

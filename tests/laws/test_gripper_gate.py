@@ -128,6 +128,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"wait_s": 0.0}, "now_s"),
     ({"wait_s": -1.0}, "now_s"),
     ({"wait_s": math.nan}, "now_s"),
+    ({"wait_s": math.inf}, "now_s"),
 ]
 
 
