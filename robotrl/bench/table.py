@@ -32,7 +32,7 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
 
     Args:
         benchmarks: folder of `sim.json`, `train.json`, `learn.json`, `speed.json`, `hindsight.json`,
-            `bus.json`, `fuzz.json`, `deploy.json`, `demo.json`.
+            `bus.json`, `soak.json`, `fuzz.json`, `loop.json`, `deploy.json`, `demo.json`.
         policy: the shipped policy.
 
     Raises:
@@ -46,7 +46,9 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
         *_hindsight(_load(benchmarks / "hindsight.json")),
         *_scores(Policy.load(policy).contract.provenance.scores),
         *_buses(_load(benchmarks / "bus.json")),
+        *_soaked(_load(benchmarks / "soak.json")),
         *_parsers(_load(benchmarks / "fuzz.json")),
+        *_control_loop(_load(benchmarks / "loop.json")),
         *_deployment(_load(benchmarks / "deploy.json")),
         *_demo(_load(benchmarks / "demo.json")),
     ]
@@ -263,6 +265,39 @@ def _parsers(f: dict[str, Any]) -> list[Row]:
     intact = sum(protocol["intact"] for protocol in f["protocols"])
     what = f"{f['streams']:,} random and damaged byte streams through {len(f['protocols'])} parsers"
     return [(what, f"no failure, {intact:,} intact packets found", "robotrl bench fuzz")]
+
+
+def _soaked(f: dict[str, float]) -> list[Row]:
+    memory = f"memory grown by {f['resident_end_mib'] - f['resident_start_mib']:.1f} MiB"
+    files = f"{f['files_end'] - f['files_start']:.0f} files left open"
+    what = f"{f['ticks']:,} ticks at 200 Hz with 1 % of the packets damaged"
+    stalls = (
+        f"{f['stalls_over_2_periods']:.0f} stalls over two periods, longest tick {f['tick_max_ms']:.1f} ms"
+    )
+    return [(what, f"{stalls}; {memory}, {files}", "robotrl bench soak")]
+
+
+def _control_loop(f: dict[str, Any]) -> list[Row]:
+    command, fast = "robotrl bench loop", f["at_500_hz"]
+
+    def tick(one: dict[str, Any]) -> str:
+        late, software = one["lateness_us"], one["software_us"]
+        return (
+            f"{one['missed']:,} missed, drift {1e3 * one['drift_s']:.2f} ms, woken {late['p99']:.0f} us late (p99), "
+            f"software {software['p50']:.0f} us (p50), {software['p99']:.0f} us (p99)"
+        )
+
+    relative = f"drift {1e3 * f['relative_sleep']['drift_s']:,.0f} ms"
+    return [
+        ("control loop at 200 Hz, SCHED_FIFO, emulated quad12", tick(f), command),
+        ("the same at 500 Hz", tick(fast), command),
+        ("200 Hz with the relative sleep that others use", relative, command),
+        (
+            "tick p99 with recorder and live page against without",
+            f"{f['observed_tick_p99_ratio']:.2f}",
+            command,
+        ),
+    ]
 
 
 def _deployment(f: dict[str, float]) -> list[Row]:

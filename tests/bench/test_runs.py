@@ -22,8 +22,10 @@ TEXT = "seed = 0\nsteps = 100 # all\n\n[sim]\nworlds = 2\n"
 FAKE = textwrap.dedent(
     """
     # Stands for `robotrl train`: writes down how it was called, logs half of its steps, and ends as told.
-    import json, os, sys, time
+    import json, os, signal, sys, time
     from pathlib import Path
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     folder = Path(sys.argv[sys.argv.index("--out" if "--out" in sys.argv else "--resume") + 1])
     calls = folder.parent / (folder.name + ".calls")
     with calls.open("a") as file:

@@ -9,11 +9,14 @@ import pytest
 from robotrl.bench.table import (
     BEGIN_GOALS,
     BEGIN_RETURNS,
+    BEGIN_SAFE,
     END_GOALS,
     END_RETURNS,
+    END_SAFE,
     figures_table,
     goals_table,
     returns_table,
+    safe_table,
     table_in,
 )
 from robotrl.errors import BadInputError
@@ -38,6 +41,11 @@ def test_readme_shows_the_kept_successes() -> None:
     assert table_in(readme, BEGIN_GOALS, END_GOALS) == goals_table(ROOT / "benchmarks")
 
 
+def test_readme_shows_the_kept_times_to_safe() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table_in(readme, BEGIN_SAFE, END_SAFE) == safe_table(ROOT / "benchmarks")
+
+
 def test_every_command_of_the_table_is_named() -> None:
     table = figures_table(ROOT / "benchmarks", find_shipped("policies", POLICY))
     for command in (
@@ -47,7 +55,9 @@ def test_every_command_of_the_table_is_named() -> None:
         "bench learn --speed",
         "bench hindsight",
         "bench bus",
+        "bench soak",
         "bench fuzz",
+        "bench loop",
         "bench deploy",
         "eval quad12_walk",
         "demo",

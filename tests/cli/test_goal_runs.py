@@ -110,7 +110,7 @@ def test_a_run_is_scored_on_warp_too(
 def test_a_policy_file_is_scored_there_as_its_run_is(tmp_path: Path) -> None:
     text = find_shipped("configs", "hand_reach").read_text(encoding="utf-8")
     for old, new in (
-        ("steps = 2_000_000 ", "steps = 100 "),
+        ("steps = 400_000 ", "steps = 100 "),
         ("worlds = 64", "worlds = 2"),
         ("start = 3200 ", "start = 20 "),
         ("[256, 256]", "[16, 16]"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -170,8 +171,9 @@ def test_the_help_names_every_key() -> None:
 
 
 CHILD = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from robotrl.errors import BadInputError
 from robotrl.runtime.keyboard import Keyboard
 if sys.argv[1] == "background":
@@ -192,11 +194,16 @@ else:
 """
 
 
-def child(how: str, terminal: int) -> subprocess.Popen[str]:
-    """A process whose controlling terminal this is."""
+@contextmanager
+def child(how: str, terminal: int) -> Iterator[subprocess.Popen[str]]:
+    """A process whose controlling terminal this is; it ends with the block."""
     arguments = [sys.executable, "-c", CHILD, how]
     pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    return subprocess.Popen(arguments, stdin=terminal, start_new_session=True, **pipe)
+    with subprocess.Popen(arguments, stdin=terminal, start_new_session=True, **pipe) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
