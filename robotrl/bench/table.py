@@ -283,7 +283,8 @@ def _control_loop(f: dict[str, Any]) -> list[Row]:
     def tick(one: dict[str, Any]) -> str:
         late, software = one["lateness_us"], one["software_us"]
         return (
-            f"{one['missed']:,} missed, drift {1e3 * one['drift_s']:.2f} ms, woken {late['p99']:.0f} us late (p99), "
+            f"{one['missed']:,} missed, drift {1e3 * one['drift_s']:.2f} ms, "
+            f"woken {late['p99']:.0f} us late (p99), "
             f"software {software['p50']:.0f} us (p50), {software['p99']:.0f} us (p99)"
         )
 
