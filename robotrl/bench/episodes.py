@@ -20,7 +20,7 @@ from robotrl.sim.goal import GOAL_PARTS, GoalTransition
 
 if TYPE_CHECKING:
     from robotrl.bench.originals import Original
-    from robotrl.cli.gymfile import GymJob
+    from robotrl.cli.gymfile import AnyJob, GymJob
     from robotrl.sim.boxed import UnitActions
     from robotrl.sim.build import Backend
 
@@ -90,9 +90,17 @@ def evaluate_original(place: Path, episodes: int) -> dict[str, float]:
         BadInputError: no task of Gymnasium-Robotics was trained, or it is not installed.
     """
     from robotrl.bench.originals import make_original
-    from robotrl.cli.gymfile import OURS
+    from robotrl.cli.gymfile import OURS, GymJob
+    from robotrl.cli.runfile import config_of
 
-    job, actor = _restored(place)
+    job = trained_job(place)
+    if not isinstance(job, GymJob) or job.goals is None:
+        raise BadInputError(
+            "has no original environment",
+            file=config_of(place) if place.is_dir() else place,
+            allowed="what was trained on a Fetch or Hand task",
+        )
+    actor = trained_actor(job, place)
     env = make_original(job.config.env.removeprefix(OURS), **job.config.options)
     playing = Playing(actor, torch.zeros((1, actor.memory_size)))
     seeds = range(FIRST_SEED, FIRST_SEED + episodes)
@@ -101,29 +109,31 @@ def evaluate_original(place: Path, episodes: int) -> dict[str, float]:
     return {**_totals(returns, lengths), **success_shares(torch.stack(successes).bool())}
 
 
-def _restored(place: Path) -> tuple[GymJob, Actor]:
-    """Load the actor of a run's folder or a policy file, and the job that trained it."""
-    from robotrl.cli.gymfile import GymJob, parse_training, read_training
-    from robotrl.cli.runfile import config_of, load_actor
-    from robotrl.export.weights import read_actor
+def trained_job(place: Path) -> AnyJob:
+    """Return the job that trained a run, or a policy file."""
+    from robotrl.cli.gymfile import parse_training, read_training
+    from robotrl.cli.runfile import config_of
     from robotrl.spec.contract import read_policy_file
 
     if place.is_dir():
-        job = read_training(file := config_of(place))
-    else:
-        data, contract, _ = read_policy_file(file := place)
-        job = parse_training(contract.provenance.config, file)
-    if not isinstance(job, GymJob) or job.goals is None:
-        raise BadInputError(
-            "has no original environment", file=file, allowed="what was trained on a Fetch or Hand task"
-        )
+        return read_training(config_of(place))
+    return parse_training(read_policy_file(place)[1].provenance.config, place)
+
+
+def trained_actor(job: GymJob, place: Path) -> Actor:
+    """Load the actor of the run's folder, or the policy file, that a job has trained."""
+    from robotrl.cli.runfile import load_actor
+    from robotrl.export.weights import read_actor
+    from robotrl.spec.contract import read_policy_file
+
     learner = job.learner()
     if place.is_dir():
-        return job, load_actor(learner, job.owner, place)[0]
+        return load_actor(learner, job.owner, place)[0]
+    data, contract, _ = read_policy_file(place)
     live = learner.actor.state_dict()
-    for name, value in read_actor(learner.actor, data, contract.normaliser_count, file).items():
+    for name, value in read_actor(learner.actor, data, contract.normaliser_count, place).items():
         live[name].copy_(value)
-    return job, learner.actor
+    return learner.actor
 
 
 def _original_episode(env: Original, playing: Playing, seed: int) -> tuple[float, int, bool, bool]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robotrl.bench.episodes import trained_actor, trained_job
 from robotrl.bench.evaluate import PolicyDriver
 from robotrl.bench.playback import (
     Advance,
@@ -20,9 +21,8 @@ from robotrl.bench.playback import (
 )
 from robotrl.bench.postmortem import DumpPlayer
 from robotrl.cli.gymfile import THEIRS, GymJob, read_training
-from robotrl.cli.runfile import CONFIG, load_actor, parse_job
+from robotrl.cli.runfile import CONFIG, load_actor
 from robotrl.errors import BadInputError
-from robotrl.runtime.policy import Policy
 from robotrl.sim.quarantine import load_dump
 from robotrl.spec.shipped import find_shipped, shipped_names
 
@@ -78,8 +78,10 @@ def _of_policy(file: Path, actions: Actions | None, seed: int, steering: Steerin
     def as_on_the_robot(env: Env[VelocityStep]) -> Advance:
         return PolicyDriver(env, file).tick
 
-    job = parse_job(Policy.load(file).contract.provenance.config, file)
-    return VelocityPlayer(job, _chosen(actions, seed) or as_on_the_robot, seed, steering)
+    job, chosen = trained_job(file), _chosen(actions, seed)
+    if isinstance(job, GymJob):
+        return _gym_player(job, chosen or trained_actions(trained_actor(job, file)), seed)
+    return VelocityPlayer(job, chosen or as_on_the_robot, seed, steering)
 
 
 def _of_config(file: Path, actions: Actions | None, seed: int, steering: Steering) -> Player:

@@ -47,7 +47,6 @@ class Eval:
 
     def run(self) -> int:
         """Evaluate and print."""
-        from robotrl.bench.evaluate import evaluate_policy
         from robotrl.cli.runfile import CONFIG
         from robotrl.spec.shipped import find_shipped
 
@@ -60,18 +59,18 @@ class Eval:
         elif (folder / CONFIG).is_file():
             scores = score_run(folder, self.threads, "warp" if self.warp else "native")
         else:
-            scores = evaluate_policy(find_shipped("policies", self.policy), self.threads)
+            scores = score_policy(find_shipped("policies", self.policy), self.threads)
         print_scores(scores, title=self.policy, as_json=self.json)
         return 0
 
     def _in_original(self) -> dict[str, float]:
         from robotrl.bench.episodes import evaluate_original
+        from robotrl.cli.runfile import CONFIG
         from robotrl.spec.shipped import find_shipped
 
-        place = Path(self.policy)
-        return evaluate_original(
-            place if place.is_dir() else find_shipped("policies", self.policy), self.episodes or EPISODES
-        )
+        run = Path(self.policy)
+        place = run if (run / CONFIG).is_file() else find_shipped("policies", self.policy)
+        return evaluate_original(place, self.episodes or EPISODES)
 
     def _through_runtime(self, file: Path) -> dict[str, float]:
         from robotrl.bench.through import evaluate_through_runtime
@@ -118,6 +117,18 @@ def score_run(folder: Path, threads: int = 2, backend: Backend = "native") -> di
     if isinstance(job, GymJob):
         return evaluate_episodes(folder, threads, backend)
     return evaluate_run(folder, threads)
+
+
+def score_policy(file: Path, threads: int = 2) -> dict[str, float]:
+    """Score a policy file of either kind in the simulation that it was trained in."""
+    from robotrl.bench.episodes import score_actor, trained_actor, trained_job
+    from robotrl.bench.evaluate import evaluate_policy
+    from robotrl.cli.gymfile import GymJob
+
+    job = trained_job(file)
+    if isinstance(job, GymJob):
+        return score_actor(job, trained_actor(job, file), threads)
+    return evaluate_policy(file, threads)
 
 
 def print_scores(scores: dict[str, float], title: str, as_json: bool) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from robotrl.bench import episodes
 from robotrl.bench.episodes import SUCCESS
+from robotrl.bench.opening import open_player
 from robotrl.cli.gymfile import GymJob, read_training
 from robotrl.cli.main import FINE, WRONG_USE, main
 from robotrl.cli.train import Train
@@ -107,7 +110,11 @@ def test_a_run_is_scored_on_warp_too(
     assert (scores["episodes"], scores["length_mean"], built) == (2, 2, [2])
 
 
-def test_a_policy_file_is_scored_there_as_its_run_is(tmp_path: Path) -> None:
+def test_a_policy_file_is_scored_and_shown_as_its_run_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(episodes, "SEEDS", (101,))
+    monkeypatch.setattr(episodes, "GOAL_WORLDS", 2)
     text = find_shipped("configs", "hand_reach").read_text(encoding="utf-8")
     for old, new in (
         ("steps = 400_000 ", "steps = 100 "),
@@ -125,11 +132,22 @@ def test_a_policy_file_is_scored_there_as_its_run_is(tmp_path: Path) -> None:
     rows = torch.randn((50, 93), generator=torch.Generator().manual_seed(0))
     actions = []
     for place in (folder, folder / "policy.onnx"):
-        job, actor = episodes._restored(place)
+        job = episodes.trained_job(place)
+        assert isinstance(job, GymJob)
         assert job.config.env == "robotrl/HandReach-v3"
-        actions.append(actor(rows))
+        actions.append(episodes.trained_actor(job, place)(rows))
     torch.testing.assert_close(actions[0], actions[1])
     assert actions[0].std(0).min() > 1e-4, "they depend on what is observed"
+    capsys.readouterr()
+    shown, scores = [], []
+    for place in (folder, folder / "policy.onnx"):
+        assert main(["eval", str(place), "--json"]) == FINE
+        scores.append(json.loads(capsys.readouterr().out))
+        frames = open_player(str(place), None, 1, lambda *_: np.zeros(3)).frames()
+        shown.append([frame.qpos for frame in islice(frames, 5)])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    np.testing.assert_allclose(shown[0], shown[1], atol=1e-5)
+    assert (shown[0][0] != shown[0][4]).any(), "the fingers move"
 
 
 @pytest.mark.parametrize(
