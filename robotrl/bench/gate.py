@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from robotrl.bench.gate_storm import Storm, calm, of_size, tripped
+from robotrl.bench.gate_storm import JointStorm, calm, of_size, tripped
 from robotrl.bench.gripper_storm import GripperStorm
 from robotrl.safety import guard
 from robotrl.spec.arm import ArmSpec
@@ -90,7 +90,7 @@ def run_chunk(chunk: Chunk) -> Counter[str]:
         VerificationError: the gate has broken a law.
     """
     robot = load_hardware(find_shipped("hardware", chunk.name))
-    storm = GripperStorm(robot, chunk.seed) if isinstance(robot, ArmSpec) else Storm(robot, chunk.seed)
+    storm = GripperStorm(robot, chunk.seed) if isinstance(robot, ArmSpec) else JointStorm(robot, chunk.seed)
     storm.run(chunk.ticks)
     return storm.seen
 

@@ -57,7 +57,7 @@ class Witness:
         self._names = robot.joint_names
         self._low, self._high = robot.position_min_rad.tolist(), robot.position_max_rad.tolist()
         self._reach = (robot.limits.torque_nm / robot.stiffness_nm_rad).tolist()
-        self._period_s = 1.0 / robot.control.rate_hz
+        self._period_s = robot.control.period_s
         self._nothing = [math.nan] * len(self._names)
         self._kind, self._target = CommandKind.LIMP, self._nothing
         self._forget()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,16 +15,11 @@ from typing import Any
 import numpy as np
 
 from robotrl.bench.gate_laws import Witness
-from robotrl.errors import VerificationError
+from robotrl.bench.storm import ODD, Storm, around
 from robotrl.safety import estop, guard, rearm
 from robotrl.spec.gate import GateLimits, GateMemory, Level, Request
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.state import CommandKind, Floats, RobotState
-
-ODD = (math.nan, math.inf, -math.inf, 1e30, -1e30, 1e308, -1e308, 0.0, -0.0, 5e-324)
-
-EPISODE_TICKS = 250
-"""A robot starts anew, limp and with a fresh memory, after so many."""
 
 _BLOCK = 64
 """Ticks whose noise is drawn at once."""
@@ -60,12 +54,6 @@ def of_size(robot: RobotSpec, joints: int) -> RobotSpec:
     return dataclasses.replace(robot, joint=named)
 
 
-def around(limit: float) -> tuple[float, ...]:
-    """Values at a limit, next to it to the last bit, and further away."""
-    near = (math.nextafter(limit, -math.inf), limit, math.nextafter(limit, math.inf))
-    return (*near, limit - 1e-3, limit + 1e-3, 0.5 * limit, 2.0 * limit, -limit)
-
-
 def boundaries(robot: RobotSpec, joint: int) -> Mapping[str, tuple[float, ...]]:
     """Return, for each measured field of a joint, the values at which a gate may go wrong."""
     limits = robot.limits
@@ -88,18 +76,13 @@ def tilted(angle_rad: float, heading_rad: float, yaw_rad: float = 0.0) -> Floats
     return np.array([w * c, x * c + y * d, y * c - x * d, w * d])
 
 
-class Storm:
-    """One robot, its gate and the gate's witness in bad weather.
-
-    Attributes:
-        seen: how often each level was the verdict, and each cause named.
-    """
+class JointStorm(Storm):
+    """A robot with servos, its gate and the gate's witness."""
 
     def __init__(self, robot: RobotSpec, seed: int) -> None:
-        self.seen: Counter[str] = Counter()
-        self._robot, self._limits, self._seed = robot, GateLimits.of(robot), seed
-        self._random, self._noise = random.Random(seed), np.random.default_rng(seed)
-        self._n, self._period_s = len(robot.joint), 1.0 / robot.control.rate_hz
+        super().__init__(robot.name, seed)
+        self._robot, self._limits = robot, GateLimits.of(robot)
+        self._n, self._period_s = len(robot.joint), robot.control.period_s
         self._boundaries = [boundaries(robot, joint) for joint in range(self._n)]
         self._block = np.empty((0, 3, self._n))
         self._begin()
@@ -112,24 +95,6 @@ class Storm:
         self._scale, self._source, self._kind = 0.1, "policy", CommandKind.TRACK
         self._attack: Callable[[RobotState], RobotState] | None = None
         self._lasts = 0
-
-    def run(self, ticks: int) -> None:
-        """Let so many ticks pass.
-
-        Raises:
-            VerificationError: the gate has broken a law; names robot, seed, tick and law.
-        """
-        with np.errstate(over="raise", invalid="raise", divide="raise"):
-            for tick in range(ticks):
-                if tick % EPISODE_TICKS == EPISODE_TICKS - 1:
-                    self._begin()
-                try:
-                    broken = self._tick()
-                except FloatingPointError as error:
-                    broken = [f"arithmetic fails: {error}"]
-                if broken:
-                    place = f"{self._robot.name}, seed {self._seed}, tick {tick}"
-                    raise VerificationError(f"the gate breaks a law: {place}: {'; '.join(broken)}")
 
     def _tick(self) -> list[str]:
         now_s = self._clock()
@@ -149,9 +114,6 @@ class Storm:
         odd = (1e-6, 0.3, 0.999, 1.001, 1.5, 2.0, 40.0)
         self._now_s += self._period_s * (self._random.choice(odd) if self._luck(0.1) else 1.0)
         return self._now_s
-
-    def _luck(self, share: float) -> bool:
-        return self._random.random() < share
 
     def _measure(self, now_s: float) -> RobotState:
         """What the body tells, true or not."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from robotrl.bench.gate_faults import SLACK, Findings
-from robotrl.bench.gate_storm import EPISODE_TICKS, ODD, around
-from robotrl.errors import VerificationError
+from robotrl.bench.storm import ODD, Storm, around
 from robotrl.safety_gripper import GripperMemory, estop, guard, rearm
 from robotrl.spec.arm import ArmSpec
 from robotrl.spec.gate import Level, Verdict
@@ -122,18 +119,13 @@ class GripperWitness:
             yield f"{sent} where {due} is due"
 
 
-class GripperStorm:
-    """One arm, its gate and the gate's witness in bad weather.
-
-    Attributes:
-        seen: how often each level was the verdict, and each cause named.
-    """
+class GripperStorm(Storm):
+    """An arm, its gate and the gate's witness."""
 
     def __init__(self, arm: ArmSpec, seed: int) -> None:
-        self.seen: Counter[str] = Counter()
-        self._arm, self._limits, self._seed = arm, arm.limits, seed
+        super().__init__(arm.name, seed)
+        self._arm, self._limits = arm, arm.limits
         self._period_s = 1.0 / arm.controller.rate_hz
-        self._random, self._noise = random.Random(seed), np.random.default_rng(seed)
         self._begin()
 
     def _begin(self) -> None:
@@ -141,24 +133,6 @@ class GripperStorm:
         low, high = self._limits.workspace_m
         self._pos, self._now_s, self._scale = self._noise.uniform(low, high), 100.0, 0.01
         self._past = [self._true(self._now_s)]
-
-    def run(self, ticks: int) -> None:
-        """Let so many ticks pass.
-
-        Raises:
-            VerificationError: the gate has broken a law; names arm, seed, tick and law.
-        """
-        with np.errstate(over="raise", invalid="raise", divide="raise"):
-            for tick in range(ticks):
-                if tick % EPISODE_TICKS == EPISODE_TICKS - 1:
-                    self._begin()
-                try:
-                    broken = self._tick()
-                except FloatingPointError as error:
-                    broken = [f"arithmetic fails: {error}"]
-                if broken:
-                    place = f"{self._arm.name}, seed {self._seed}, tick {tick}"
-                    raise VerificationError(f"the gate breaks a law: {place}: {'; '.join(broken)}")
 
     def _tick(self) -> list[str]:
         now_s = self._clock()
@@ -176,9 +150,6 @@ class GripperStorm:
         if command.move_m is not None:
             self._pos = self._pos + command.move_m[:3]
         return self._witness.tick(state, wish_m, now_s, command, verdict)
-
-    def _luck(self, share: float) -> bool:
-        return self._random.random() < share
 
     def _clock(self) -> float:
         if self._luck(0.005):

@@ -128,7 +128,7 @@ def soak(robot: RobotSpec, body: Body, clock: Clock, ticks: int) -> dict[str, fl
     Returns:
         Figures of the ticks, and memory and open files before and after them.
     """
-    period_s = 1.0 / robot.control.rate_hz
+    period_s = robot.control.period_s
     posture_rad = body.read(clock.now_s()).joint_pos_rad
     hold = JointCommand(
         CommandKind.TRACK, np.clip(posture_rad, robot.position_min_rad, robot.position_max_rad)

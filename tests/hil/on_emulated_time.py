@@ -34,7 +34,7 @@ class Robot:
         self.spec = spec
         self.machine = machine
         self.time = time
-        self.period_s = 1.0 / spec.control.rate_hz
+        self.period_s = spec.control.period_s
         paths = {line: line for line in spec.lines}
         self.body = SerialBody(spec, paths, lambda path, baud: EmulatedPort(time, path, baud), guarded=True)
         self.body.open()

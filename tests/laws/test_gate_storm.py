@@ -15,7 +15,7 @@ import pytest
 from robotrl.bench import gate_storm, gripper_storm
 from robotrl.bench.gate import every_robot
 from robotrl.bench.gate_laws import Witness
-from robotrl.bench.gate_storm import Storm, boundaries, calm, tripped
+from robotrl.bench.gate_storm import JointStorm, boundaries, calm, tripped
 from robotrl.bench.gripper_storm import GripperStorm
 from robotrl.errors import VerificationError
 from robotrl.runtime.modes import TRANSITIONS, Event, Mode, ModeMachine
@@ -38,10 +38,16 @@ def named(value: RobotSpec | ArmSpec) -> str:
 
 @pytest.mark.parametrize("robot", ROBOTS, ids=named)
 def test_no_law_is_broken_in_bad_weather(robot: RobotSpec) -> None:
-    storm = Storm(robot, 2026)
+    storm = JointStorm(robot, 2026)
     storm.run(800)
     for level in ("NONE", "LIMITING", robot.limits.on_fault.upper()):
         assert storm.seen[level] > 10, level
+
+
+@pytest.mark.parametrize("robot", ROBOTS, ids=named)
+def test_no_law_is_broken_in_a_loop_that_is_faster_than_the_policy(robot: RobotSpec) -> None:
+    control = dataclasses.replace(robot.control, bus_rate_hz=4 * robot.control.rate_hz)
+    JointStorm(dataclasses.replace(robot, control=control), 11).run(500)
 
 
 @pytest.mark.parametrize("reactions", REACTIONS, ids="-".join)
@@ -50,7 +56,7 @@ def test_no_law_is_broken_whatever_the_reactions_are(reactions: tuple[Any, Any, 
         lost, fault, fall = reactions
         limits = dataclasses.replace(robot.limits, on_lost_sensing=lost, on_fault=fault)
         limits = dataclasses.replace(limits, on_fall=fall if robot.imu else None)
-        Storm(dataclasses.replace(robot, limits=limits), 7).run(200)
+        JointStorm(dataclasses.replace(robot, limits=limits), 7).run(200)
 
 
 @pytest.mark.parametrize("opening_m", [(0.0, 0.0), (-0.02, 0.03)])
@@ -177,7 +183,7 @@ def test_the_witness_sees_a_broken_gate(
     monkeypatch.setattr(gate_storm, "guard", broken)
     quad12 = next(robot for robot in ROBOTS if robot.imu)
     with pytest.raises(VerificationError, match=r"breaks a law: quad12, seed 5, tick \d+: "):
-        Storm(quad12, 5).run(10_000)
+        JointStorm(quad12, 5).run(10_000)
 
 
 def test_the_witness_sees_a_broken_gripper_gate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +199,7 @@ def test_the_witness_sees_a_broken_gripper_gate(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_storm_is_drawn_from_its_seed() -> None:
-    storms = [Storm(ROBOTS[0], seed) for seed in (3, 3, 4)]
+    storms = [JointStorm(ROBOTS[0], seed) for seed in (3, 3, 4)]
     for storm in storms:
         storm.run(100)
     assert storms[0].seen == storms[1].seen != storms[2].seen
