@@ -1,24 +1,13 @@
-"""Laws of the dashboard's process: it shows what the loop did, obeys whoever has the token, and nobody else.
-
-And of the loop's side: nothing that becomes of the process makes the loop wait or fail.
-"""
+"""Laws of the dashboard: it shows what the loop did, obeys whoever has the token, and nobody else."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import http.client
 import json
 import math
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,78 +15,15 @@ import pytest
 from robotrl.errors import BadInputError
 from robotrl.runtime.clock import Wake
 from robotrl.runtime.dashboard import server
-from robotrl.runtime.dashboard.encode import Encoder, subject_of
-from robotrl.runtime.dashboard.feed import FRAME_S, Dashboard, split_place
+from robotrl.runtime.dashboard.encode import Encoder
+from robotrl.runtime.dashboard.feed import FRAME_S, Dashboard
 from robotrl.runtime.dashboard.frames import EVENT, FRAME, decode_frame, layout
 from robotrl.runtime.dashboard.hub import KEPT_EVENTS, Hub
 from robotrl.runtime.modes import OPERATOR_EVENTS
-from robotrl.runtime.tally import Happening, Tick
-from robotrl.runtime.udp import UdpOperator
+from robotrl.runtime.tally import Happening
 from robotrl.spec.gate import Level, Verdict
-from tests.blocking import run_without
-from tests.runtime.fakes import QUICK, RANGES, Rig
-
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60.0
-"""How long a busy computer may take for what takes a moment."""
-
-SUBJECT = subject_of(QUICK, "quad12_walk", RANGES, armed=True)
-OPERATOR_TOKEN = "the loop's own"
-RUN_ENDS = Happening(3.0, "mode", "park -> limp")
-
-
-@dataclass
-class Shown:
-    """A dashboard whose buttons command an operator that nobody else does."""
-
-    dashboard: Dashboard
-    operator: UdpOperator
-
-    @property
-    def token(self) -> str:
-        """What the page's address holds."""
-        return self.dashboard.url.partition("#")[2]
-
-    @property
-    def place(self) -> str:
-        """Host and port of the page."""
-        return self.dashboard.url.removeprefix("http://").partition("/")[0]
-
-    def connect(self) -> http.client.HTTPConnection:
-        """Return a connection of one's own."""
-        return http.client.HTTPConnection(self.place, timeout=PATIENCE_S)
-
-    def ask(self, method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
-        """Send one request; return the answer, read."""
-        connection = self.connect()
-        with contextlib.closing(connection):
-            connection.request(method, path, body or None, headers)
-            answer = connection.getresponse()
-            answer.text = answer.read().decode()  # type: ignore[attr-defined]
-            return answer
-
-    def order(self, body: str, **headers: str) -> int:
-        """Post an order with the token; return the status."""
-        return self.ask("POST", "/order", body, **{"Authorization": f"Bearer {self.token}", **headers}).status
-
-    def events(self) -> list[str]:
-        """Wait for the operator's next events."""
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not (events := self.operator.poll(0.0)):
-            assert time.monotonic() < give_up_s
-            time.sleep(0.001)
-        return [event.value for event in events]
-
-
-@contextlib.contextmanager
-def shown() -> Iterator[Shown]:
-    """A dashboard at a free port."""
-    with UdpOperator(("127.0.0.1", 0), RANGES, token=OPERATOR_TOKEN) as operator:
-        dashboard = Dashboard(SUBJECT, "127.0.0.1:0", operator.address, OPERATOR_TOKEN)
-        try:
-            yield Shown(dashboard, operator)
-        finally:
-            dashboard.close()
+from tests.runtime.fakes import QUICK
+from tests.runtime.shown import OPERATOR_TOKEN, RUN_ENDS, SUBJECT, WALKED, Shown, chunks, shown
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +31,6 @@ def page() -> Iterator[Shown]:
     """One process for the tests that leave it as it is."""
     with shown() as page:
         yield page
-
-
-def ticks() -> list[Tick]:
-    """The ticks of a walk."""
-    rig = Rig()
-    rig.loop.run()
-    return rig.recorder.ticks
-
-
-WALKED = ticks()
 
 
 # What is told.
@@ -189,17 +105,6 @@ def test_frames_are_due_in_the_loops_time() -> None:
 
 
 # What a browser is told.
-
-
-def chunks(answer: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Server-sent events as (name, data), to the end of the stream."""
-    name = ""
-    for line in answer:
-        key, _, value = line.decode().strip().partition(": ")
-        if key == "event":
-            name = value
-        elif key == "data":
-            yield name, json.loads(value)
 
 
 def test_the_stream_tells_events_frames_and_the_end() -> None:
@@ -378,137 +283,6 @@ def test_a_connection_serves_many_orders(page: Shown) -> None:
 # What becomes of the process.
 
 
-def test_a_killed_process_is_counted_and_told_and_nothing_else() -> None:
-    with shown() as page:
-        os.kill(page.dashboard.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, page.dashboard.pid, os.WEXITED | os.WNOWAIT)
-        for tick in WALKED:
-            page.dashboard.tick(tick)
-        page.dashboard.event(RUN_ENDS)
-        assert page.dashboard.sent == 0
-        dropped = page.dashboard.dropped
-        assert dropped > 10
-        assert page.dashboard.close() == [
-            "the dashboard's process ended early, with status -9",
-            f"the dashboard dropped {dropped} of {dropped} messages",
-        ]
-
-
-def test_a_stopped_process_fills_its_socket_and_is_counted() -> None:
-    """The calls return although nobody reads; when somebody reads again the messages arrive again."""
-    with shown() as page:
-        assert page.ask("GET", "/subject").status == 200  # it has started
-        os.kill(page.dashboard.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, page.dashboard.pid, os.WSTOPPED)
-        while not page.dashboard.dropped:
-            page.dashboard.event(RUN_ENDS)
-        sent = page.dashboard.sent
-        for _ in range(1000):
-            page.dashboard.event(RUN_ENDS)
-        assert (page.dashboard.sent, page.dashboard.dropped) == (sent, 1001)
-        os.kill(page.dashboard.pid, signal.SIGCONT)
-        give_up_s = time.monotonic() + PATIENCE_S
-        while page.dashboard.sent == sent:
-            assert time.monotonic() < give_up_s
-            page.dashboard.event(RUN_ENDS)
-        assert page.dashboard.close() == [
-            f"the dashboard dropped {page.dashboard.dropped} of {sent + 1 + page.dashboard.dropped} messages"
-        ]
-
-
-def test_a_stopped_process_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robotrl.runtime.dashboard.feed.END_S", 0.01)
-    with shown() as page:
-        os.kill(page.dashboard.pid, signal.SIGSTOP)
-        assert page.dashboard.close() == []
-        with pytest.raises(ProcessLookupError):
-            os.kill(page.dashboard.pid, 0)
-
-
-STARTER = """
-import json, sys
-from robotrl.runtime.dashboard.feed import Dashboard
-dashboard = Dashboard(json.loads(sys.argv[1]), "127.0.0.1:0", ("127.0.0.1", 9), "")
-print(dashboard.url, flush=True)
-sys.stdin.read()
-"""
-
-
-def listens(place: str) -> bool:
-    """Whether anybody serves there."""
-    host, _, port = place.rpartition(":")
-    with socket.socket() as caller:
-        return caller.connect_ex((host, int(port))) == 0
-
-
-def test_when_the_loops_process_is_killed_the_page_goes() -> None:
-    command = [sys.executable, "-c", STARTER, json.dumps(SUBJECT)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as loop:
-        assert loop.stdout is not None
-        place = loop.stdout.readline().removeprefix("http://").partition("/")[0]
-        connection = http.client.HTTPConnection(place, timeout=PATIENCE_S)
-        connection.request("GET", "/stream")
-        answer = connection.getresponse()
-        loop.kill()
-        assert [name for name, _ in chunks(answer)] == ["end"]
-    give_up_s = time.monotonic() + PATIENCE_S
-    while listens(place):
-        assert time.monotonic() < give_up_s
-        time.sleep(0.01)
-
-
-def test_the_process_is_ordinary_whatever_the_loop_is() -> None:
-    """In a session of its own, where Ctrl-C does not reach it, and at no other priority than others."""
-    before = os.sched_getscheduler(0)
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    try:
-        with shown() as page:
-            assert page.ask("GET", "/subject").status == 200  # it has started
-            assert os.sched_getscheduler(page.dashboard.pid) == os.SCHED_OTHER
-            assert os.getsid(page.dashboard.pid) == page.dashboard.pid != os.getsid(0)
-    finally:
-        os.sched_setscheduler(0, before, os.sched_param(0))
-
-
-def test_the_process_starts_light() -> None:
-    code = "import robotrl.runtime.dashboard.server"
-    done = run_without(("numpy", "onnxruntime", "mcap", "serial", "tyro", "rich"), code)
-    assert done.returncode == 0, done.stderr
-
-
-# Where it is served.
-
-
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("127.0.0.1:80", ("127.0.0.1", 80)),
-        ("robot.local:0", ("robot.local", 0)),
-        ("[::1]:65535", ("::1", 65535)),
-    ],
-)
-def test_places(text: str, place: tuple[str, int]) -> None:
-    assert split_place(text) == place
-
-
-@pytest.mark.parametrize("text", ["", "8080", "localhost", ":80", "a:", "a:-1", "a:65536", "a:http", "a:²"])
-def test_no_places(text: str) -> None:
-    with pytest.raises(
-        BadInputError, match=r"^--dashboard: is no place for a page, got .*allowed: HOST:PORT"
-    ):
-        split_place(text)
-
-
 def test_a_place_that_is_taken_is_told_before_anything_starts(page: Shown) -> None:
     with pytest.raises(BadInputError, match=r"^--dashboard: cannot be served at: .*in use.*, got '127"):
         Dashboard(SUBJECT, page.place, page.operator.address, OPERATOR_TOKEN)
-
-
-def test_the_address_of_a_page_for_everybody_names_this_computer() -> None:
-    dashboard = Dashboard(SUBJECT, "0.0.0.0:0", ("127.0.0.1", 9), "")
-    try:
-        assert dashboard.url.startswith(f"http://{socket.gethostname()}:")
-    finally:
-        dashboard.close()
