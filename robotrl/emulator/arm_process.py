@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import select
-import time
 from collections.abc import Callable
 from typing import IO, Literal, Protocol
 
@@ -13,6 +12,7 @@ from robotrl.drivers.arm import FRAMING, Kind
 from robotrl.emulator.arm import ArmMachine
 from robotrl.emulator.cable import Piece
 from robotrl.emulator.console import Console
+from robotrl.emulator.host_time import HostTime
 from robotrl.emulator.wire import PacketFramer, PseudoTerminal
 from robotrl.spec.arm import CONTROLLER
 
@@ -40,18 +40,14 @@ class _Clock(Protocol):
         """How long the process may sleep if no byte comes."""
 
 
-class WallClock:
+class WallClock(HostTime):
     """Emulated time is `time.monotonic`; answers come when the wire would have brought them."""
 
     def __init__(self, machine: ArmMachine) -> None:
+        super().__init__()
         self._machine = machine
-        self.origin_s = time.monotonic()
         self._free_s = 0.0
         self._due: list[Piece] = []
-
-    def now_s(self) -> float:
-        """Seconds since start."""
-        return time.monotonic() - self.origin_s
 
     def host_sent(self, packet: bytes) -> None:
         """Put the packet on the line now, or as soon as it is free."""

@@ -7,7 +7,6 @@ import math
 import os
 import select
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from robotrl.drivers.framing import Framing
 from robotrl.drivers.registers import Register
 from robotrl.emulator.adapter import Adapter
 from robotrl.emulator.console import Console
+from robotrl.emulator.host_time import HostTime
 from robotrl.emulator.machine import Delivery, Machine
 from robotrl.emulator.wire import PacketFramer, PseudoTerminal
 from robotrl.errors import ProtocolError
@@ -48,16 +48,12 @@ class Clock(Protocol):
         """The emulated time at which a command takes effect."""
 
 
-class WallClock:
+class WallClock(HostTime):
     """Emulated time is `time.monotonic`; replies come when the wire would have brought them."""
 
     def __init__(self, machine: Machine) -> None:
+        super().__init__()
         self._machine = machine
-        self.origin_s = time.monotonic()
-
-    def now_s(self) -> float:
-        """Seconds since start."""
-        return time.monotonic() - self.origin_s
 
     def host_sent(self, line: str, packet: bytes) -> None:
         """Put the packet on the line now."""
