@@ -1,10 +1,11 @@
-# The README's two commands (demo, test) and the linter. PYTHON: interpreter, 3.11 or newer. VENV: where
-# packages go. DEMO: arguments for `robotrl demo`, for example DEMO=--quick.
+# The README's two commands (demo, test), the linter, and the branch coverage of gates and modes. PYTHON:
+# interpreter, 3.11 or newer. VENV: where packages go. DEMO: arguments for `robotrl demo`, for example
+# DEMO=--quick.
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?=
 
-.PHONY: demo test lint
+.PHONY: demo test lint coverage
 
 demo: $(VENV)/installed-train
 	$(VENV)/bin/robotrl demo $(DEMO)
@@ -16,6 +17,10 @@ lint: $(VENV)/installed-train,gpu,dev
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
+
+# Fails below 100 % of the branches of what pyproject.toml names. Its mutants: python -m tests.mutation.
+coverage: $(VENV)/installed-train,gpu,dev
+	$(VENV)/bin/python -m pytest -n logical --cov tests/laws tests/runtime/test_modes.py
 
 # One stamp for each set of extras, so that a second call installs nothing.
 $(VENV)/installed-%: pyproject.toml constraints.txt

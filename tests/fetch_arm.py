@@ -13,7 +13,7 @@ from robotrl.learn.networks import Actor
 from robotrl.learn.normalize import RunningNorm
 from robotrl.sim.goal import GoalEnv
 from robotrl.spec.arm import ArmSpec
-from robotrl.spec.contract import Provenance
+from robotrl.spec.contract_parts import Provenance
 from robotrl.spec.hardware import load_hardware
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.goal import Deployment

@@ -10,7 +10,7 @@ from robotrl.export.onnx import Recording
 from robotrl.learn.networks import Actor, plain_mlp
 from robotrl.learn.normalize import RunningNorm
 from robotrl.sim.goal import GoalEnv
-from robotrl.spec.contract import Provenance
+from robotrl.spec.contract_parts import Provenance
 from robotrl.spec.robot import RobotSpec, load_robot
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.goal import Deployment

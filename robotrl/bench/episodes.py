@@ -61,16 +61,36 @@ def evaluate_episodes(folder: Path, threads: int = 2, backend: Backend = "native
 
 def score_actor(job: GymJob, actor: Actor, threads: int, backend: Backend = "native") -> dict[str, float]:
     """Score a policy that maps observations (B, obs) to unit actions (B, n); as `evaluate_episodes`."""
+    return score_episodes(job, lambda env: play(env, actor), threads, backend)
+
+
+def score_episodes(
+    job: GymJob,
+    drive: Callable[[UnitActions], Callable[[], Stepped]],
+    threads: int,
+    backend: Backend = "native",
+) -> dict[str, float]:
+    """Score whatever moves the worlds on.
+
+    Args:
+        job: whose worlds to build.
+        drive: worlds -> what moves every one of them on by one step.
+        threads: as `evaluate_episodes`.
+        backend: likewise.
+
+    Returns:
+        As `evaluate_episodes`.
+    """
     returns, lengths, successes = [], [], []
     for seed in SEEDS:
         env = job.evaluation_env(GOAL_WORLDS if job.goals else WORLDS, seed, threads, backend)
-        judged = _Judged(play(env, actor), env.num)
+        judged = _Judged(drive(env), env.num)
         done = first_episodes(env, judged)
         returns.append(done[0])
         lengths.append(done[1])
         successes.append(torch.stack((judged.last, judged.reached)))
     return {
-        **_totals(torch.cat(returns), torch.cat(lengths)),
+        **totals(torch.cat(returns), torch.cat(lengths)),
         **{f"seed{seed}_return": float(own.mean()) for seed, own in zip(SEEDS, returns, strict=True)},
         **(success_shares(torch.cat(successes, dim=1)) if job.goals else {}),
     }
@@ -98,7 +118,7 @@ def evaluate_original(place: Path, episodes: int) -> dict[str, float]:
         raise BadInputError(
             "has no original environment",
             file=config_of(place) if place.is_dir() else place,
-            allowed="what was trained on a Fetch or Hand task",
+            allowed="what was trained on a Fetch, Hand or classic task",
         )
     actor = trained_actor(job, place)
     env = make_original(job.config.env.removeprefix(OURS), **job.config.options)
@@ -106,7 +126,7 @@ def evaluate_original(place: Path, episodes: int) -> dict[str, float]:
     seeds = range(FIRST_SEED, FIRST_SEED + episodes)
     rows = torch.tensor([_original_episode(env, playing, seed) for seed in seeds], dtype=torch.float64)
     returns, lengths, *successes = rows.unbind(-1)
-    return {**_totals(returns, lengths), **success_shares(torch.stack(successes).bool())}
+    return {**totals(returns, lengths), **success_shares(torch.stack(successes).bool())}
 
 
 def trained_job(place: Path) -> AnyJob:
@@ -150,7 +170,7 @@ def _original_episode(env: Original, playing: Playing, seed: int) -> tuple[float
     return total, length, success, reached
 
 
-def _totals(returns: Tensor, lengths: Tensor) -> dict[str, float]:
+def totals(returns: Tensor, lengths: Tensor) -> dict[str, float]:
     """Figures of episodes with these returns (N,) and lengths (N,)."""
     return {
         "return_mean": float(returns.mean()),

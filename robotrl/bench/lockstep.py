@@ -151,6 +151,8 @@ class WitnessedBody:
     Attributes:
         qpos: (nq,) of the emulated world, at the end of the last read.
         qvel: (nv,)
+        torque_nm: (n,) of the motors, in the physics step before.
+        sensordata: of the world's model, as that step found them.
     """
 
     def __init__(self, robot: RobotSpec, emulated: LockstepRobot) -> None:
@@ -158,6 +160,8 @@ class WitnessedBody:
         self._data = emulated.machine.plant.data
         self.qpos: Floats = np.full_like(self._data.qpos, np.nan)
         self.qvel: Floats = np.full_like(self._data.qvel, np.nan)
+        self.torque_nm: Floats = np.full_like(self._data.ctrl, np.nan)
+        self.sensordata: Floats = np.full_like(self._data.sensordata, np.nan)
         self._start: tuple[Floats, Floats] | None = None
 
     def open(self) -> None:
@@ -171,6 +175,7 @@ class WitnessedBody:
             self._data.qpos[:], self._data.qvel[:] = self._start
             self._start = None
         self.qpos, self.qvel = self._data.qpos.copy(), self._data.qvel.copy()
+        self.torque_nm, self.sensordata = self._data.ctrl.copy(), self._data.sensordata.copy()
         return state
 
     def place(self, qpos: Floats, qvel: Floats) -> None:

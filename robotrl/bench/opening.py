@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robotrl.bench.classic import ControlDriver
 from robotrl.bench.episodes import trained_actor, trained_job
 from robotrl.bench.evaluate import PolicyDriver
 from robotrl.bench.playback import (
@@ -22,6 +23,7 @@ from robotrl.bench.playback import (
 from robotrl.bench.postmortem import DumpPlayer
 from robotrl.cli.gymfile import THEIRS, GymJob, read_training
 from robotrl.cli.runfile import CONFIG, load_actor
+from robotrl.cli.simulated import classic_name
 from robotrl.errors import BadInputError
 from robotrl.sim.quarantine import load_dump
 from robotrl.spec.shipped import find_shipped, shipped_names
@@ -29,6 +31,7 @@ from robotrl.spec.shipped import find_shipped, shipped_names
 if TYPE_CHECKING:
     from robotrl.bench.steering import Steering
     from robotrl.cli.actions import Actions
+    from robotrl.sim.boxed import UnitActions
     from robotrl.sim.env import Env
     from robotrl.tasks.velocity import VelocityStep
 
@@ -79,6 +82,8 @@ def _of_policy(file: Path, actions: Actions | None, seed: int, steering: Steerin
         return PolicyDriver(env, file).tick
 
     job, chosen = trained_job(file), _chosen(actions, seed)
+    if isinstance(job, GymJob) and classic_name(job):
+        return _gym_player(job, chosen or (lambda env: ControlDriver(job, env, file).tick), seed)
     if isinstance(job, GymJob):
         return _gym_player(job, chosen or trained_actions(trained_actor(job, file)), seed)
     return VelocityPlayer(job, chosen or as_on_the_robot, seed, steering)
@@ -97,7 +102,7 @@ def _of_config(file: Path, actions: Actions | None, seed: int, steering: Steerin
     )
 
 
-def _gym_player(job: GymJob, drive: Callable[[Steppable], Advance], seed: int) -> Player:
+def _gym_player(job: GymJob, drive: Callable[[UnitActions], Advance], seed: int) -> Player:
     if job.config.env.startswith(THEIRS):
         raise BadInputError(
             "other people's environments draw themselves",

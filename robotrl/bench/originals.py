@@ -1,4 +1,4 @@
-"""The original environments of Gymnasium-Robotics, made to run with the MuJoCo that is installed."""
+"""The original environments of Gymnasium and Gymnasium-Robotics, on the MuJoCo that is installed."""
 
 from __future__ import annotations
 
@@ -45,6 +45,19 @@ def make_original(name: str, **options: Any) -> Original:  # noqa: ANN401 - what
         raise BadInputError("the installed gymnasium-robotics lacks it", key="env", value=name) from error
     if options.get("relative_control"):
         _give_names(env.unwrapped)
+    return env
+
+
+def make_classic(name: str, **options: Any) -> Original:  # noqa: ANN401 - whatever it takes
+    """Build Gymnasium's own environment of a classic task, with its time limit.
+
+    Args:
+        name: such as `Hopper-v5`.
+        options: its keyword arguments.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Ant-v4 is out of date
+        env: Original = gymnasium.make(name, disable_env_checker=True, **options)
     return env
 
 

@@ -182,7 +182,7 @@ class VelocityPlayer:
 class DirectPlayer:
     """One world of a classic Gymnasium task, episode after episode."""
 
-    def __init__(self, env: UnitActions, drive: Callable[[Steppable], Advance]) -> None:
+    def __init__(self, env: UnitActions, drive: Callable[[UnitActions], Advance]) -> None:
         if not isinstance(env.inner, DirectEnv):
             raise TypeError(f"{type(env.inner).__name__} has no worlds to draw")
         self._worlds = env.inner.worlds
@@ -207,7 +207,7 @@ class DirectPlayer:
 class GoalPlayer:
     """One world of a goal task, episode after episode; goals that are places are marked by spheres."""
 
-    def __init__(self, env: UnitActions, drive: Callable[[Steppable], Advance]) -> None:
+    def __init__(self, env: UnitActions, drive: Callable[[UnitActions], Advance]) -> None:
         if not isinstance(env.inner, GoalEnv):
             raise TypeError(f"{type(env.inner).__name__} has no goals")
         self._env = inner = env.inner

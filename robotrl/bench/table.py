@@ -53,10 +53,11 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
         *_demo(_load(benchmarks / "demo.json")),
     ]
     cells = [(what, measured, f"`{command}`") for what, measured, command in rows]
-    return _markdown(("what", "measured", "printed by"), cells)
+    return markdown(("what", "measured", "printed by"), cells)
 
 
-def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay cells out as a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -82,7 +83,7 @@ def returns_table(benchmarks: Path) -> str:
         (f"{one['algorithm']}, {one['task']}", f"{one['steps']:,}", *_ours(one), _published(one))
         for one in _load(benchmarks / "returns.json")["entries"]
     ]
-    return _markdown(columns, rows)
+    return markdown(columns, rows)
 
 
 def goals_table(benchmarks: Path) -> str:
@@ -95,7 +96,7 @@ def goals_table(benchmarks: Path) -> str:
         BadInputError: the file is missing or is not what its command prints.
     """
     columns = ("task", "steps", "minutes", "success, each seed", "in the original environment", "wanted")
-    return _markdown(columns, [_goal(one) for one in _load(benchmarks / "goals.json")["entries"]])
+    return markdown(columns, [_goal(one) for one in _load(benchmarks / "goals.json")["entries"]])
 
 
 def safe_table(benchmarks: Path) -> str:
@@ -108,7 +109,7 @@ def safe_table(benchmarks: Path) -> str:
         BadInputError: a file is missing or is not what its command prints.
     """
     rows = safe_rows(_load(benchmarks / "safe.json")) + stalled_rows(_load(benchmarks / "stall.json"))
-    return _markdown(safe_columns(), rows)
+    return markdown(safe_columns(), rows)
 
 
 def _goal(one: dict[str, Any]) -> tuple[str, ...]:

@@ -23,6 +23,9 @@ from robotrl.tasks.velocity import DOWN, FOOT_SENSORS, LEGS, TOUCH_SENSORS, Velo
 MOST_LAG_S = 0.2
 """Delays are looked for up to this: a trot of 2.2 Hz repeats itself after 0.45 s."""
 
+ALIKE = 0.5
+"""Correlation below which two courses are no delayed copies of each other: the peak is anywhere."""
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -190,8 +193,8 @@ class ChannelFigures:
     Attributes:
         rmse: root mean square of the difference over steps and elements, in the channel's unit.
         spread: the same of the simulation's about its own mean, to compare with.
-        delay_ms: how much later the robot's course is; NaN where nothing moves.
-        correlation: with that delay taken out, 1 at most.
+        delay_ms: how much later the robot's course is; NaN where nothing moves, or not alike.
+        correlation: with that delay taken out, 1 at most; NaN where nothing moves.
         inside: share of values within the range of the randomised simulations at the same step.
     """
 
@@ -225,14 +228,21 @@ def channel_figures(
     return found
 
 
-def ranges(rollout: Rollout) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Lowest and highest values (T, k) of every channel among the worlds that have not fallen."""
+def ranges(rollout: Rollout, count: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Lowest and highest values (T, k) of every channel among the worlds that have not fallen.
+
+    Args:
+        rollout: it ends where the last world has fallen; no value is in range from there on.
+        count: steps to have at least.
+    """
     down = rotate_into_body(rollout.channels["imu_quat"], torch.tensor(DOWN).expand(1, 1, 3))
     ends: tuple[dict[str, Floats], dict[str, Floats]] = ({}, {})
     for name, values in {**rollout.channels, "gravity": down}.items():
         standing = rollout.upright[..., None]
         for end, nothing, choose in ((ends[0], torch.inf, torch.amin), (ends[1], -torch.inf, torch.amax)):
-            end[name] = choose(torch.where(standing, values, nothing), dim=1).double().numpy()
+            found = choose(torch.where(standing, values, nothing), dim=1).double().numpy()
+            missing = max(0, count - len(found))
+            end[name] = np.pad(found, ((0, missing), (0, 0)), constant_values=nothing)
     return ends
 
 
@@ -240,7 +250,8 @@ def delay(late: Floats, early: Floats, period_s: float) -> tuple[float, float]:
     """Return by how much `late` (T, k) follows `early` (T, k), and their correlation there.
 
     The peak of the normalised cross-correlation over all columns together, between two samples by the
-    parabola through the highest and its neighbours. (NaN, NaN) where one of both stands still.
+    parabola through the highest and its neighbours. (NaN, NaN) where one of both stands still; no delay
+    either where they are not `ALIKE`.
     """
     late, early = late - late.mean(axis=0), early - early.mean(axis=0)
     most = min(round(MOST_LAG_S / period_s), len(late) - 2)
@@ -249,6 +260,8 @@ def delay(late: Floats, early: Floats, period_s: float) -> tuple[float, float]:
     if np.isnan(found).any():
         return float("nan"), float("nan")
     best = int(np.argmax(found))
+    if found[best] < ALIKE:
+        return float("nan"), float(found[best])
     between = 0.0
     if 0 < best < len(found) - 1:
         before, peak, after = found[best - 1 : best + 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from robotrl.spec.robot import RobotSpec
 from robotrl.spec.state import Floats
 
 RANDOMISED_WORLDS = 16
+SAME_RAD = 1e-3
+"""Answers of one policy differ by less from network to file and computer to computer."""
 UNITS = {"joint_pos": "rad", "joint_vel": "rad/s", "gravity": "1", "imu_gyro": "rad/s"}
 FOOTER = (
     "Written by robotrl report. The robot's side is drawn from the recording, the other one from the "
@@ -88,6 +91,11 @@ class TransferFacts:
     unmeasured_terms: tuple[str, ...]
     temperature_max_c: float
 
+    @property
+    def same_policy(self) -> bool:
+        """Whether the compared policy answers as the recorded one did, but for rounding."""
+        return self.answers_differ_rad < SAME_RAD
+
 
 @dataclass(frozen=True)
 class Transfer:
@@ -130,7 +138,7 @@ def compare(file: Path, against: str) -> Transfer:
     recomputed = recorded_trace(stretch, spec, env, training.driver(1), truth)
     robot, nominal = _same_length(recomputed.trace, nominal)
     wide = training_env(training, RANDOMISED_WORLDS, randomized=True)
-    low, high = ranges(Resimulation(wide, stretch).run(training.driver(RANDOMISED_WORLDS)))
+    low, high = ranges(Resimulation(wide, stretch).run(training.driver(RANDOMISED_WORLDS)), len(robot))
     fell = len(nominal) < len(recomputed.trace)
     measured = measured_terms(robot)
     facts = TransferFacts(
@@ -188,8 +196,8 @@ def _about(
     recorded = contract.get("provenance", {}).get("config")
     yield "robot", f"{spec.name}: {len(spec.joint)} joints at {spec.control.rate_hz:g} Hz"
     yield "compared with", training.name
-    same = "the same" if recorded == training.job.config_text else "another one"
-    yield "training configuration", f"{same} as the recorded policy's" if recorded else "not in the recording"
+    same = "the same as" if recorded == training.job.config_text else "another one than"
+    yield "training configuration", f"{same} the recorded policy's" if recorded else "not in the recording"
     yield (
         "its policy on the recorded channels",
         f"answers at most {facts.answers_differ_rad:.2g} rad from the recorded answers",
@@ -208,9 +216,10 @@ def _about(
 def write_transfer_report(transfer: Transfer, file: Path) -> None:
     """Write the page."""
     title = f"{transfer.spec.name}: robot and training simulation"
+    policy = "the same policy" if transfer.facts.same_policy else "another policy"
     subtitle = (
-        "The recorded walk beside the same policy and commands in the simulation that it was trained in, "
-        "both from the same posture."
+        f"The recorded walk beside {policy} under the same commands in the simulation that it was trained "
+        "in, both from the same posture."
     )
     file.write_text(page(title, subtitle, _body(transfer), FOOTER), encoding="utf-8")
 
@@ -254,10 +263,13 @@ def _cards(facts: TransferFacts) -> Iterator[Card]:
         f"{joints.rmse:.3f} rad apart",
         f"rms; {100 * joints.inside:.0f} % of values within the range of randomised simulations",
     )
+    responses = (
+        f"robot {_or_none(robot.response_ms, '.0f')}, simulation {_or_none(simulation.response_ms, '.0f')}"
+    )
     yield Card(
         "delay of the joints",
-        f"{robot.response_ms - simulation.response_ms:+.0f} ms",
-        f"behind their targets: robot {robot.response_ms:.0f} ms, simulation {simulation.response_ms:.0f} ms",
+        _or_none(robot.response_ms - simulation.response_ms, "+.0f"),
+        f"behind their targets: {responses}",
     )
     yield Card(
         "turn rate error",
@@ -271,12 +283,22 @@ def _cards(facts: TransferFacts) -> Iterator[Card]:
     )
 
 
+def _or_none(delay_ms: float, digits: str) -> str:
+    """A delay in words; there is none between courses that are not alike."""
+    return "none found" if math.isnan(delay_ms) else f"{delay_ms:{digits}} ms"
+
+
 def _channel_table(facts: TransferFacts) -> str:
-    header = ("channel", "unit", "rms error", "rms movement", "delay ms", "correlation", "in range")
+    header = ("channel", "unit", "rms error", "rms movement", "delay", "correlation", "in range")
     rows = []
     for name in SHOWN:
         c = facts.channels[name]
-        figures_of = (f"{c.rmse:.4f}", f"{c.spread:.4f}", f"{c.delay_ms:+.1f}", f"{c.correlation:.3f}")
+        figures_of = (
+            f"{c.rmse:.4f}",
+            f"{c.spread:.4f}",
+            _or_none(c.delay_ms, "+.1f"),
+            f"{c.correlation:.3f}",
+        )
         rows.append((name, UNITS[name], *figures_of, f"{100 * c.inside:.1f} %"))
     return grid(header, rows)
 

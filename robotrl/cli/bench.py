@@ -322,9 +322,16 @@ class Bench:
 
 
 def _readme_tables() -> str:
+    from robotrl.bench.policy_table import policies_table
     from robotrl.bench.table import figures_table, goals_table, returns_table, safe_table
     from robotrl.spec.shipped import find_shipped
 
     kept = Path("benchmarks")
-    figures = figures_table(kept, find_shipped("policies", "quad12_walk"))
-    return "\n\n".join((figures, returns_table(kept), goals_table(kept), safe_table(kept)))
+    tables = (
+        figures_table(kept, find_shipped("policies", "quad12_walk")),
+        returns_table(kept),
+        goals_table(kept),
+        safe_table(kept),
+        policies_table(Path("policies")),
+    )
+    return "\n\n".join(tables)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,6 @@ import tyro
 
 if TYPE_CHECKING:
     from robotrl.runtime.policy import Policy
-
-TIMED_TICKS = 1000
 
 NARROW = 14
 """Characters up to which a column of the card is never wrapped; the first one never is."""
@@ -28,20 +25,25 @@ class Check:
     policy: tyro.conf.Positional[str]
     """Policy file or its folder, or the name of a shipped policy."""
     robot: str = ""
-    """robot.toml or its folder, or the name of a shipped robot; by default the one it was trained for."""
+    """robot.toml or its folder, or the name of a shipped robot; by default the policy's own, if any."""
     json: bool = False
     """Print the contract and the findings as JSON."""
 
     def run(self) -> int:
         """Print the card and the findings; 1 where there are any."""
+        from robotrl.runtime.inference import time_inference, too_slow
         from robotrl.runtime.policy import Policy
+        from robotrl.spec.fit import drives_no_robot
         from robotrl.spec.hardware import load_hardware
         from robotrl.spec.shipped import find_shipped
 
         policy = Policy.load(find_shipped("policies", self.policy))
-        named = self.robot or policy.contract.robot
-        robot = load_hardware(find_shipped("hardware", named))
-        findings = Findings(robot.file, *_golden(policy), policy.check(robot), *_time_us(policy))
+        golden, time = _golden(policy), time_inference(policy)
+        robot_file, unfit, slow = "", [], []
+        if self.robot or not drives_no_robot(policy.contract):
+            robot = load_hardware(find_shipped("hardware", self.robot or policy.contract.robot))
+            robot_file, unfit, slow = robot.file, policy.check(robot), too_slow(time, robot)
+        findings = Findings(robot_file, *golden, unfit, time.median_us, time.p99_us, slow)
         if self.json:
             _print_json(policy, findings)
         else:
@@ -54,17 +56,19 @@ class Findings:
     """What the check found on this computer."""
 
     robot_file: str
+    """Empty where none was named and the policy drives none."""
     golden_error: float | None
-    """Largest difference from the recorded answers, rad or m; None where it is above the tolerance."""
+    """Largest difference from the recorded answers, in the command's unit; None if above the tolerance."""
     golden_problem: str
     incompatibilities: list[str]
     inference_median_us: float
     inference_p99_us: float
+    too_slow: list[str]
 
     @property
     def problems(self) -> list[str]:
         """Every reason not to run this policy on this robot and computer."""
-        return self.incompatibilities + ([self.golden_problem] if self.golden_problem else [])
+        return self.incompatibilities + [self.golden_problem] * bool(self.golden_problem) + self.too_slow
 
 
 def _golden(policy: Policy) -> tuple[float | None, str]:
@@ -74,23 +78,6 @@ def _golden(policy: Policy) -> tuple[float | None, str]:
         return policy.replay_golden(), ""
     except PolicyError as error:
         return None, str(error)
-
-
-def _time_us(policy: Policy) -> tuple[float, float]:
-    """Median and 99th percentile of one tick."""
-    import numpy as np
-
-    contract = policy.contract
-    channels = {
-        c.name: np.array(contract.golden[0].channels[c.name]).reshape(c.shape) for c in contract.channels
-    }
-    spent_ns = []
-    for _ in range(TIMED_TICKS):
-        start_ns = time.perf_counter_ns()
-        policy.step(channels)
-        spent_ns.append(time.perf_counter_ns() - start_ns)
-    median, p99 = np.percentile(spent_ns, (50, 99)) / 1e3
-    return float(median), float(p99)
 
 
 def _print_json(policy: Policy, findings: Findings) -> None:
@@ -108,6 +95,7 @@ def _print_tables(policy: Policy, findings: Findings) -> None:
     from rich.table import Table
 
     from robotrl.export.card import card_tables
+    from robotrl.spec.fit import drives_no_robot
 
     console = Console()
     for content in card_tables(policy.contract, policy.sha256):
@@ -118,11 +106,12 @@ def _print_tables(policy: Policy, findings: Findings) -> None:
         for row in content.rows:
             table.add_row(*row)
         console.print(table)
-    print(f"one tick: {findings.inference_median_us:.0f} us median, {findings.inference_p99_us:.0f} us p99")
+    median_us, p99_us = findings.inference_median_us, findings.inference_p99_us
+    print(f"processor time of a step: {median_us:.0f} us median, {p99_us:.0f} us p99")
     if findings.golden_error is not None:
         unit = policy.contract.command_unit
         print(f"golden ticks: reproduced within {findings.golden_error:.1e} {unit}")
     for problem in findings.problems:
         print(f"problem: {problem}")
-    verdict = "must not drive" if findings.problems else "may drive"
-    print(f"this policy {verdict} {findings.robot_file}")
+    verdict = f"{'must not' if findings.problems else 'may'} drive {findings.robot_file}"
+    print(f"this policy {verdict if findings.robot_file else drives_no_robot(policy.contract)}")

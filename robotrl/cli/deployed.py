@@ -13,12 +13,13 @@ from torch import Tensor
 
 from robotrl.cli.gymfile import GymJob, read_training
 from robotrl.cli.runfile import SCORES, config_of, load_actor, load_run, read_scores, record_channels
+from robotrl.cli.simulated import classic_name, control_interface, record_observations, simulated_task
 from robotrl.errors import ConfigError
 from robotrl.learn.networks import Actor
 from robotrl.learn.playing import play
 from robotrl.sim.goal import GoalEnv
 from robotrl.spec.arm import CONTROLLER, ArmSpec
-from robotrl.spec.hardware import Hardware, load_hardware, rate_hz
+from robotrl.spec.hardware import Driven, Hardware, load_hardware, rate_hz
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.goal import Deployment, GoalFacts
@@ -36,7 +37,7 @@ class Trained:
 
     interface: PolicyInterface
     actor: Actor
-    robot: Hardware
+    robot: Driven
     recorded: Recording
     """Channel -> (T, ...) along one world."""
     command_range: tuple[tuple[float, ...], tuple[float, ...]]
@@ -51,17 +52,33 @@ def read_trained(folder: Path, ticks: int) -> Trained:
 
     Raises:
         CheckpointError: the folder holds no run, or a damaged one.
-        ConfigError: the run's task is not that of a robot.
+        ConfigError: the run's task is neither that of a robot nor a classic one.
     """
     job = read_training(config_of(folder))
     if isinstance(job, GymJob):
-        return _goal_run(job, folder, ticks)
+        return (_classic_run if classic_name(job) else _goal_run)(job, folder, ticks)
     run = load_run(folder)
     task = run.task
     commands = task.command_low, task.command_high
     recorded = record_channels(run, ticks)
     made = task.policy, run.actor, run.robot, recorded, commands
     return Trained(*made, run.config_text, run.seed, run.steps, run.scores)
+
+
+def _classic_run(job: GymJob, folder: Path, ticks: int) -> Trained:
+    env = job.evaluation_env(1, seed=1, threads=1)
+    actor, progress = load_actor(job.learner(), job.owner, folder)
+    return Trained(
+        interface=control_interface(env),
+        actor=actor,
+        robot=simulated_task(job, env),
+        recorded=record_observations(env, actor.to("cpu"), ticks),
+        command_range=((), ()),
+        config_text=job.config_text,
+        seed=job.config.seed,
+        steps=progress.steps,
+        scores=read_scores(folder / SCORES),
+    )
 
 
 def _goal_run(job: GymJob, folder: Path, ticks: int) -> Trained:
@@ -96,7 +113,7 @@ def deployed_env(job: GymJob, file: Path, worlds: int, seed: int) -> tuple[GoalE
             file=file,
             key="env",
             value=job.config.env,
-            allowed="FetchReach, HandReach without relative control, or a run of a robot",
+            allowed="FetchReach, HandReach without relative control, a classic task, or a run of a robot",
         )
     return env, env.task.deployment
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from robotrl.errors import BadInputError
+from robotrl.errors import BadInputError, PolicyError
 
 if TYPE_CHECKING:
     from robotrl.sim.build import Backend
@@ -37,11 +37,14 @@ class Eval:
     warp: bool = False
     """Simulate a Gymnasium run's episodes by MuJoCo Warp, on its CPU device: does it do as well there?"""
     original: bool = False
-    """Run a Fetch or Hand task's episodes one by one in Gymnasium-Robotics' own environment."""
+    """Run a classic, Fetch or Hand task's episodes one by one in Gymnasium's or Gymnasium-Robotics' own
+    environment."""
     through: Literal["runtime"] | None = None
-    """Run a goal policy's episodes through loop, gate, driver and emulated robot."""
+    """Run a policy's episodes through loop, gate, driver and emulated robot, beside those in training."""
     episodes: int | None = None
-    """Of --original, each from a seed of its own, or of --through; 200 by default."""
+    """Of --original, each from a seed of its own, or of --through; 200 by default, 16 of a walking robot."""
+    card: bool = False
+    """Keep the figures of --original or --through beside the policy file, and write its card anew."""
     json: bool = False
     """Print the scores as JSON."""
 
@@ -53,29 +56,35 @@ class Eval:
         self._check()
         folder = Path(self.policy)
         if self.through:
-            scores = self._through_runtime(find_shipped("policies", self.policy))
+            scores = self._through_runtime(find_of_robot(self.policy))
         elif self.original:
             scores = self._in_original()
         elif (folder / CONFIG).is_file():
             scores = score_run(folder, self.threads, "warp" if self.warp else "native")
         else:
             scores = score_policy(find_shipped("policies", self.policy), self.threads)
+        if self.card:
+            keep_in_card(find_shipped("policies", self.policy), self.through is not None, scores)
         print_scores(scores, title=self.policy, as_json=self.json)
         return 0
 
     def _in_original(self) -> dict[str, float]:
-        from robotrl.bench.episodes import evaluate_original
+        from robotrl.bench.classic import evaluate_in_gymnasium
+        from robotrl.bench.episodes import evaluate_original, trained_job
         from robotrl.cli.runfile import CONFIG
+        from robotrl.cli.simulated import classic_name
         from robotrl.spec.shipped import find_shipped
 
-        run = Path(self.policy)
+        run, episodes = Path(self.policy), self.episodes or EPISODES
         place = run if (run / CONFIG).is_file() else find_shipped("policies", self.policy)
-        return evaluate_original(place, self.episodes or EPISODES)
+        if classic_name(trained_job(place)):
+            return evaluate_in_gymnasium(place, episodes, self.threads)
+        return evaluate_original(place, episodes)
 
     def _through_runtime(self, file: Path) -> dict[str, float]:
         from robotrl.bench.through import evaluate_through_runtime
 
-        return evaluate_through_runtime(file, self.episodes or EPISODES)
+        return evaluate_through_runtime(file, self.episodes)
 
     def _check(self) -> None:
         """Refuse options that do not go together.
@@ -83,20 +92,41 @@ class Eval:
         Raises:
             BadInputError: one of these.
         """
+        from robotrl.cli.runfile import CONFIG
+
         given = {"--warp": self.warp, "--original": self.original, "--through": self.through}
         flags = [name for name, value in given.items() if value]
         if len(flags) > 1:
             raise BadInputError("are given together", key=" ".join(flags), allowed="one")
         if self.warp and not Path(self.policy).is_dir():
             raise BadInputError("is no folder of a run, as --warp needs", value=self.policy)
-        if self.episodes is None:
-            return
         if not (self.original or self.through):
-            allowed = "with --original or --through"
-            raise BadInputError("is not an option of this", key="--episodes", allowed=allowed)
-        if self.episodes < FEWEST_EPISODES:
+            for key, value in {"--episodes": self.episodes, "--card": self.card}.items():
+                if value:
+                    allowed = "with --original or --through"
+                    raise BadInputError("is not an option of this", key=key, allowed=allowed)
+        if self.card and (Path(self.policy) / CONFIG).is_file():
+            raise BadInputError("is a run, which has no card", value=self.policy, allowed="a policy file")
+        if self.episodes is not None and self.episodes < FEWEST_EPISODES:
             allowed = f"{FEWEST_EPISODES} or more"
             raise BadInputError("is too few", key="--episodes", value=self.episodes, allowed=allowed)
+
+
+def find_of_robot(name: str) -> Path:
+    """Return the policy file meant by `name`, whose policy drives a robot.
+
+    Raises:
+        BadInputError: there is no such file.
+        PolicyError: it drives none.
+    """
+    from robotrl.spec.contract import read_policy_file
+    from robotrl.spec.fit import drives_no_robot
+    from robotrl.spec.shipped import find_shipped
+
+    file = find_shipped("policies", name)
+    if sentence := drives_no_robot(read_policy_file(file)[1]):
+        raise PolicyError(sentence, file=file, key="--through", allowed="--original")
+    return file
 
 
 def score_run(folder: Path, threads: int = 2, backend: Backend = "native") -> dict[str, float]:
@@ -119,13 +149,28 @@ def score_run(folder: Path, threads: int = 2, backend: Backend = "native") -> di
     return evaluate_run(folder, threads)
 
 
+def keep_in_card(file: Path, through: bool, scores: dict[str, float]) -> None:
+    """Keep what was measured of a policy file beside it, and write its card anew."""
+    from robotrl.export.card import card_of
+    from robotrl.export.measured import keep_measured
+    from robotrl.spec.contract import read_policy_file
+
+    sha256 = read_policy_file(file)[2]
+    keep_measured(file, sha256, "through_runtime" if through else "in_original", scores)
+    file.with_name("card.md").write_text(card_of(file), encoding="utf-8")
+
+
 def score_policy(file: Path, threads: int = 2) -> dict[str, float]:
-    """Score a policy file of either kind in the simulation that it was trained in."""
+    """Score a policy file of any kind in the simulation that it was trained in."""
+    from robotrl.bench.classic import score_file
     from robotrl.bench.episodes import score_actor, trained_actor, trained_job
     from robotrl.bench.evaluate import evaluate_policy
     from robotrl.cli.gymfile import GymJob
+    from robotrl.cli.simulated import classic_name
 
     job = trained_job(file)
+    if isinstance(job, GymJob) and classic_name(job):
+        return score_file(job, file, threads)
     if isinstance(job, GymJob):
         return score_actor(job, trained_actor(job, file), threads)
     return evaluate_policy(file, threads)
@@ -138,6 +183,7 @@ def print_scores(scores: dict[str, float], title: str, as_json: bool) -> None:
 
     from robotrl.bench.episodes import SUCCESS
     from robotrl.bench.evaluate import MEANING, score_table
+    from robotrl.bench.through import DIFFERS
 
     if as_json:
         print(json.dumps(scores, indent=2))
@@ -146,6 +192,7 @@ def print_scores(scores: dict[str, float], title: str, as_json: bool) -> None:
         Console().print(score_table(scores, title=title))
         return
     table = Table("figure", "value", title=title, title_justify="left")
+    shares = *SUCCESS, "_ratio", "_share", DIFFERS
     for name, value in scores.items():
-        table.add_row(name, f"{value:.3f}" if any(part in name for part in SUCCESS) else f"{value:,.1f}")
+        table.add_row(name, f"{value:.3f}" if any(part in name for part in shares) else f"{value:,.1f}")
     Console().print(table)

@@ -21,6 +21,7 @@ class Export:
     """Write a trained run as one ONNX file, verified against the trained network, with its card.
 
     A walking run's robot is the one it names; HandReach is done by shadow_hand_sim, FetchReach by fetch_sim.
+    A classic task is done by no robot: its policy takes observations and gives controls, as Gymnasium's does.
 
     Example: robotrl export runs/quad12_walk -o policies/quad12_walk/policy.onnx
     """
@@ -38,7 +39,7 @@ class Export:
         from robotrl.export.card import card_of
         from robotrl.export.onnx import export_policy
         from robotrl.export.verify import TRACE_TICKS
-        from robotrl.spec.contract import Provenance
+        from robotrl.spec.contract_parts import Provenance
 
         run = read_trained(self.folder, TRACE_TICKS)
         file = self.out or self.folder / "policy.onnx"

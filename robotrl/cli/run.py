@@ -138,20 +138,26 @@ class Run:
         return refusals
 
     def _load(self) -> tuple[Policy, Hardware]:
-        """Open policy and robot; refuse what does not fit or does not compute what was trained."""
+        """Open both; refuse what does not fit, is too slow, or does not compute what was trained."""
         from robotrl.errors import BadInputError, PolicyError
+        from robotrl.runtime.inference import time_inference, too_slow
         from robotrl.runtime.policy import Policy
         from robotrl.spec.arm import ArmSpec
+        from robotrl.spec.fit import drives_no_robot
         from robotrl.spec.hardware import load_hardware
         from robotrl.spec.shipped import find_shipped
         from robotrl.spec.unit import load_unit, of_unit
 
         file = find_shipped("policies", self.policy)
         policy = Policy.load(file)
+        if sentence := drives_no_robot(policy.contract):
+            raise PolicyError(sentence, file=file)
         robot = load_hardware(find_shipped("hardware", self.robot or policy.contract.robot))
         if problems := policy.check(robot):
             raise PolicyError(f"does not fit {robot.file}: {'; '.join(problems)}", file=file)
         policy.replay_golden()
+        if problems := too_slow(time_inference(policy), robot):
+            raise PolicyError(problems[0], file=file)
         if isinstance(robot, ArmSpec):
             page = None if self.dashboard is None else place_of(self.dashboard)
             for key, given in {"--unit": self.unit, "--record": self.record, "--dashboard": page}.items():

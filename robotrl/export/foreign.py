@@ -11,7 +11,7 @@ from robotrl.spec.channels import CHANNELS, JOINTS, OPERATOR_CHANNELS
 from robotrl.spec.records import Between, parse_toml, read_record
 from robotrl.spec.robot import RobotSpec
 
-LAST_ACTION, GRAVITY = "last_action", "projected_gravity"
+LAST_ACTION, GRAVITY, PHASE = "last_action", "projected_gravity", "gait_phase"
 """Terms that are no channel."""
 
 GAIN_TOLERANCE = 0.1
@@ -31,12 +31,15 @@ class TermSpec:
 
     name: str
     """A channel; or `projected_gravity`, the unit vector of gravity in the body's frame; or `last_action`,
-    what the network answered in the tick before, 0 at first."""
+    what the network answered in the tick before, 0 at first; or `gait_phase`, sine and cosine of a clock that
+    begins at 0 and always runs, as unitree_rl_gym's."""
     offset: Values = (0.0,)
     clip: tuple[float, float] | None = None
     scale: Values = (1.0,)
     history: Annotated[int, Between(1, 1000)] = 1
     """Ticks, this one included."""
+    period_s: Annotated[float, Between(0)] = 0.0
+    """Of `gait_phase`: time of one cycle."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +145,19 @@ def _check_terms(spec: ForeignSpec, robot: RobotSpec, file: Path) -> None:
             allowed="numbers other than 0",
         )
     known = {name for name, channel in CHANNELS.items() if not set(channel.shape) - {JOINTS, 3, 4}}
-    known |= {LAST_ACTION, GRAVITY}
+    known |= {LAST_ACTION, GRAVITY, PHASE}
     for i, term in enumerate(spec.term):
         if term.name not in known:
             raise ConfigError(
                 "is no term", file=file, key=f"term[{i}].name", value=term.name, allowed=sorted(known)
+            )
+        if (term.name == PHASE) != (term.period_s > 0):
+            raise ConfigError(
+                "belongs to a clock alone",
+                file=file,
+                key=f"term[{i}].period_s",
+                value=term.period_s,
+                allowed=f"above 0 for {PHASE}, and for no other term",
             )
         size = term_size(term, n)
         _check_count(f"term[{i}].offset", term.offset, size, file)
@@ -166,10 +177,9 @@ def _check_count(key: str, values: Values, count: int, file: Path, *, one_for_al
 
 def term_size(term: TermSpec, joints: int) -> int:
     """Components of one tick of a term."""
-    if term.name == LAST_ACTION:
-        return joints
-    if term.name == GRAVITY:
-        return 3
+    of_no_channel = {LAST_ACTION: joints, GRAVITY: 3, PHASE: 2}
+    if term.name in of_no_channel:
+        return of_no_channel[term.name]
     (size,) = CHANNELS[term.name].shape_on({JOINTS: joints})
     return size
 

@@ -49,7 +49,7 @@ class PolicyGraph(nn.Module):
     """One tick of a policy, built from the very functions and network that training ran.
 
     Inputs are the channels, then the memory, each float32 without a batch dimension; outputs are
-    the command, `joint_target` (n,) rad or `gripper_command` (4,) m, then each memory's next value.
+    the command as `OUTPUTS` names it, `joint_target` (n,) rad for one, then each memory's next value.
 
     Attributes:
         memory: the task's, then that of a recurrent network.
@@ -63,7 +63,7 @@ class PolicyGraph(nn.Module):
         Args:
             interface: the task's channels, memory and functions.
             actor: the trained network, normaliser included, or a foreign one.
-            sizes: of the robot, as `RobotSpec.sizes`.
+            sizes: of the robot, as `RobotSpec.sizes`, or of the simulated task.
         """
         super().__init__()
         self.interface = interface

@@ -15,7 +15,7 @@ from robotrl.export.onnx import check_sources, write_policy
 from robotrl.export.splice import spliced_bytes
 from robotrl.export.terms import interface_of
 from robotrl.export.verify import TRACE_TICKS, ExportReport
-from robotrl.spec.contract import Provenance
+from robotrl.spec.contract_parts import Provenance
 from robotrl.spec.hardware import Hardware
 from robotrl.spec.robot import RobotSpec
 

@@ -18,25 +18,23 @@ from robotrl.errors import PolicyError
 from robotrl.export.graph import PolicyGraph, Trace, trace
 from robotrl.export.verify import TRACE_TICKS, ExportReport, verify
 from robotrl.learn.networks import Actor
-from robotrl.spec.arm import ArmSpec
 from robotrl.spec.channels import CHANNELS
 from robotrl.spec.commands import GRIPPER_AXES
-from robotrl.spec.contract import (
-    GOLDEN_TICKS,
-    SCHEMA,
+from robotrl.spec.contract import GOLDEN_TICKS, SCHEMA, PolicyContract, parse_contract
+from robotrl.spec.contract_parts import (
     ContractAxis,
     ContractChannel,
+    ContractControl,
     ContractJoint,
     ContractMemory,
     GoldenTick,
-    PolicyContract,
     Provenance,
-    parse_contract,
 )
 from robotrl.spec.fit import unsourced
-from robotrl.spec.hardware import Hardware, rate_hz
+from robotrl.spec.hardware import Driven, rate_hz
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.seal import seal
+from robotrl.spec.simulated import SimulatedTask
 from robotrl.tasks.task import PolicyInterface
 
 OPSET = 18
@@ -49,7 +47,7 @@ def export_policy(
     file: Path,
     interface: PolicyInterface,
     actor: Actor,
-    robot: Hardware,
+    robot: Driven,
     recorded: Recording,
     provenance: Provenance,
     command_range: tuple[Sequence[float], Sequence[float]],
@@ -60,7 +58,7 @@ def export_policy(
         file: where to put it; an existing file is replaced at once or not at all.
         interface: the task's channels, memory and functions.
         actor: the trained network, normaliser included.
-        robot: what it was trained for.
+        robot: what it was trained for, or the simulated task that no robot does.
         recorded: channel name -> (T, ...) of one world, T at least `TRACE_TICKS`, in the
             channel's unit: the golden ticks, ranges and half of the verification inputs.
         provenance: how it was trained.
@@ -76,7 +74,7 @@ def export_policy(
     return write_policy(file, graph, model_bytes, robot, recorded, provenance, command_range, count)
 
 
-def check_sources(interface: PolicyInterface, robot: Hardware, file: Path) -> None:
+def check_sources(interface: PolicyInterface, robot: Driven, file: Path) -> None:
     """Refuse a policy that reads what the robot does not deliver.
 
     Raises:
@@ -91,7 +89,7 @@ def write_policy(
     file: Path,
     graph: PolicyGraph,
     serialise: Callable[[PolicyGraph], bytes],
-    robot: Hardware,
+    robot: Driven,
     recorded: Recording,
     provenance: Provenance,
     command_range: tuple[Sequence[float], Sequence[float]],
@@ -189,7 +187,7 @@ def _strip(model: onnx.ModelProto) -> None:
 def _contract(
     graph: PolicyGraph,
     normaliser_count: float,
-    robot: Hardware,
+    robot: Driven,
     run: Trace,
     provenance: Provenance,
     command_range: tuple[Sequence[float], Sequence[float]],
@@ -202,8 +200,8 @@ def _contract(
         rate_hz=rate_hz(robot),
         channels=tuple(_channel(name, run.inputs[name]) for name in interface.channels),
         memory=tuple(ContractMemory(m.name, _values(np.array(m.initial))) for m in graph.memory),
-        joints=() if isinstance(robot, ArmSpec) else _joints(robot, run.command),
-        servo={} if isinstance(robot, ArmSpec) else {j.servo: robot.servo_of(j) for j in robot.joint},
+        joints=_joints(robot, run.command) if isinstance(robot, RobotSpec) else (),
+        servo={j.servo: robot.servo_of(j) for j in robot.joint} if isinstance(robot, RobotSpec) else {},
         action_scale_rad=interface.action_scale_rad,
         command_low=_values(np.array(command_range[0])),
         command_high=_values(np.array(command_range[1])),
@@ -212,6 +210,7 @@ def _contract(
         golden=_golden(graph, run),
         command=interface.command,
         axes=_axes(interface, run.command) if interface.command == "gripper" else (),
+        controls=_controls(robot, run.command) if isinstance(robot, SimulatedTask) else (),
     )
 
 
@@ -253,17 +252,25 @@ def _axes(interface: PolicyInterface, moves_m: NDArray[np.float32]) -> tuple[Con
     )
 
 
+def _controls(task: SimulatedTask, commands: NDArray[np.float32]) -> tuple[ContractControl, ...]:
+    return tuple(
+        ContractControl(control.name, control.low, control.high, float(seen.min()), float(seen.max()))
+        for control, seen in zip(task.controls, commands.T, strict=True)
+    )
+
+
 def _golden(graph: PolicyGraph, run: Trace) -> tuple[GoldenTick, ...]:
     """Pick ticks spread evenly over the trace, the first one with the initial memory."""
     names = [m.name for m in graph.memory]
-    of_gripper = graph.interface.command == "gripper"
+    command = graph.interface.command
     return tuple(
         GoldenTick(
             channels={name: _values(run.inputs[name][t]) for name in graph.interface.channels},
             memory={name: _values(run.inputs[name][t]) for name in names},
             next_memory={name: _values(run.outputs[f"next_{name}"][t]) for name in names},
-            joint_target=() if of_gripper else _values(run.command[t]),
-            gripper_command=_values(run.command[t]) if of_gripper else (),
+            joint_target=_values(run.command[t]) if command == "joint_target" else (),
+            gripper_command=_values(run.command[t]) if command == "gripper" else (),
+            control=_values(run.command[t]) if command == "control" else (),
         )
         for t in np.linspace(0, len(run) - 1, GOLDEN_TICKS).astype(int)
     )

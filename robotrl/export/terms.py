@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from robotrl.export.foreign import (
     GRAVITY,
     LAST_ACTION,
+    PHASE,
     ActionSpec,
     ForeignSpec,
     TermSpec,
@@ -42,6 +44,7 @@ def interface_of(spec: ForeignSpec, robot: RobotSpec) -> PolicyInterface:
     order = torch.tensor([robot.joint_names.index(name) for name in spec.joints])
     terms = [_Term(term, i, n, order) for i, term in enumerate(spec.term)]
     remembered = [term for term in terms if term.spec.history > 1]
+    clocks = [term for term in terms if term.spec.name == PHASE]
     action, back = _Action(spec.action, n), torch.argsort(order)
     low = torch.tensor(robot.position_min_rad, dtype=torch.float32)
     high = torch.tensor(robot.position_max_rad, dtype=torch.float32)
@@ -55,7 +58,11 @@ def interface_of(spec: ForeignSpec, robot: RobotSpec) -> PolicyInterface:
     ) -> dict[str, Tensor]:
         histories = {term.memory: term.stacked(channels, memory)[:, term.size :] for term in remembered}
         started = {STARTED: torch.ones_like(memory[STARTED])} if remembered else {}
-        return {LAST_ACTION: action.clipped(answer)} | started | histories
+        phases = {
+            term.phase: torch.frac(memory[term.phase] + 1 / (term.spec.period_s * spec.rate_hz))
+            for term in clocks
+        }
+        return {LAST_ACTION: action.clipped(answer)} | started | histories | phases
 
     def target(channels: Mapping[str, Tensor], answer: Tensor) -> Tensor:
         # As robotrl's own policies do: a target beyond reach would only saturate the servo.
@@ -65,6 +72,7 @@ def interface_of(spec: ForeignSpec, robot: RobotSpec) -> PolicyInterface:
     memory = [MemorySpec(LAST_ACTION, (0.0,) * n)]
     memory += [MemorySpec(STARTED, (0.0,))] if remembered else []
     memory += [MemorySpec(term.memory, (0.0,) * (term.size * (term.spec.history - 1))) for term in remembered]
+    memory += [MemorySpec(term.phase, (0.0,)) for term in clocks]
     scale = min(abs(value) for value in spec.action.scale_rad)
     return PolicyInterface(channels_of(spec), tuple(memory), observe, advance, target, scale)
 
@@ -76,11 +84,12 @@ class _Term:
         spec: its description.
         size: components of one tick.
         memory: name of what it carries from tick to tick, where it has a history.
+        phase: name of the cycles that its clock has run, less the whole ones, where it is one.
     """
 
     def __init__(self, spec: TermSpec, index: int, joints: int, order: Tensor) -> None:
         self.spec, self.size = spec, term_size(spec, joints)
-        self.memory = f"history_{index}_{spec.name}"
+        self.memory, self.phase = f"history_{index}_{spec.name}", f"phase_{index}"
         self._offset, self._scale = torch.tensor(spec.offset), torch.tensor(spec.scale)
         of_joints = spec.name in CHANNELS and CHANNELS[spec.name].shape == (JOINTS,)
         self._order = order if of_joints else torch.arange(self.size)
@@ -97,6 +106,9 @@ class _Term:
         """One tick of it (B, size)."""
         if self.spec.name == LAST_ACTION:
             raw = memory[LAST_ACTION]
+        elif self.spec.name == PHASE:
+            angle = 2 * math.pi * memory[self.phase]
+            raw = torch.cat((torch.sin(angle), torch.cos(angle)), dim=-1)
         elif self.spec.name == GRAVITY:
             raw = rotate_into_body(channels["imu_quat"], torch.tensor([DOWN]))
         else:

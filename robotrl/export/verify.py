@@ -45,7 +45,7 @@ class ExportReport:
     carried_error: float
     """The same at the worst of `CARRIED_TICKS` ticks with the memory fed back."""
     golden_error: float
-    """In the unit of the command: rad or m."""
+    """In the unit of the command: rad, m, or that of the simulated task."""
     inference_median_us: float
     """One tick on one thread."""
     inference_p99_us: float

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from robotrl.errors import ConfigError
 from robotrl.learn.group import Group
-from robotrl.learn.networks import Activation, Actor, Reflection, Unmirrored, mirror_mlp, plain_mlp
+from robotrl.learn.networks import (
+    HIDDEN_GAIN,
+    Activation,
+    Actor,
+    Reflection,
+    Unmirrored,
+    mirror_mlp,
+    plain_mlp,
+)
 from robotrl.learn.normalize import RunningNorm
 from robotrl.learn.plain import Evaluated
 from robotrl.learn.playing import Playing
@@ -50,6 +58,9 @@ class OnPolicyParams:
     activation: Activation = "relu"
     actor_gain: Positive = 0.1
     """Scale of the actor's last layer at the start; small means first actions near zero."""
+    hidden_gain: Positive = HIDDEN_GAIN
+    """Scale of both networks' hidden layers at the start; with 1 most of what tanh sees is where it bends
+    little."""
     scale_reward: bool = False
     """Divide rewards by the standard deviation of the discounted return."""
     center_advantages: bool = True
@@ -127,19 +138,19 @@ class ActorCritic(nn.Module):
         sign = tuple(observation.sign) + tuple(privileged.sign)
         self.observation_size, self.privileged_size = len(observation.source), len(privileged.source)
         self.action_size = len(action.source)
-        memory = params.memory
+        memory, kind = params.memory, (params.activation, params.hidden_gain)
         if all(isinstance(part, Unmirrored) for part in (observation, privileged, action)):
             plain = partial(plain_recurrent, memory) if memory else plain_mlp
-            sizes, kind = (self.observation_size, params.hidden, self.action_size), params.activation
-            actor = plain(*sizes, params.actor_gain, kind)
-            self.critic = plain(len(source), params.hidden, 1, 1.0, kind)
+            sizes = self.observation_size, params.hidden, self.action_size
+            actor = plain(*sizes, params.actor_gain, *kind)
+            self.critic = plain(len(source), params.hidden, 1, 1.0, *kind)
         else:
             _check_even(params)
             mirror = partial(mirror_recurrent, memory) if memory else mirror_mlp
             ends = (observation.source, observation.sign), params.hidden, (action.source, action.sign)
-            actor = mirror(*ends, params.actor_gain, params.activation)
+            actor = mirror(*ends, params.actor_gain, *kind)
             even = (source, sign), params.hidden, ((0,), (1.0,))
-            self.critic = mirror(*even, 1.0, params.activation)
+            self.critic = mirror(*even, 1.0, *kind)
         norm = RunningNorm(self.observation_size)
         self.actor = RecurrentActor(norm, actor) if isinstance(actor, Recurrent) else Actor(norm, actor)
         self._act, self._judge = Evaluated(self.actor.net), Evaluated(self.critic)

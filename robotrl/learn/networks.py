@@ -16,6 +16,8 @@ from robotrl.learn.normalize import RunningNorm
 
 Activation = Literal["relu", "tanh"]
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+HIDDEN_GAIN = math.sqrt(2)
+"""Scale of hidden layers at the start that keeps the variance behind a ReLU."""
 
 
 class Reflection(Protocol):
@@ -56,11 +58,11 @@ class MirrorLinear(nn.Module):
     of its full width.
     """
 
-    def __init__(self, pairs_in: int, pairs_out: int) -> None:
+    def __init__(self, pairs_in: int, pairs_out: int, gain: float = HIDDEN_GAIN) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(pairs_out, 2 * pairs_in))
         self.bias = nn.Parameter(torch.zeros(pairs_out))
-        nn.init.orthogonal_(self.weight, math.sqrt(2))
+        nn.init.orthogonal_(self.weight, gain)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, 2 * pairs_in) -> (B, 2 * pairs_out)."""
@@ -78,13 +80,15 @@ class MirrorLift(nn.Module):
     source: Tensor
     sign: Tensor
 
-    def __init__(self, source: Sequence[int], sign: Sequence[float], pairs_out: int) -> None:
+    def __init__(
+        self, source: Sequence[int], sign: Sequence[float], pairs_out: int, gain: float = HIDDEN_GAIN
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(pairs_out, len(source)))
         self.bias = nn.Parameter(torch.zeros(pairs_out))
         self.register_buffer("source", torch.tensor(source))
         self.register_buffer("sign", torch.tensor(sign))
-        nn.init.orthogonal_(self.weight, math.sqrt(2))
+        nn.init.orthogonal_(self.weight, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, size) -> (B, 2 * pairs_out)."""
@@ -120,30 +124,40 @@ def mirror_mlp(
     output: tuple[Sequence[int], Sequence[float]],
     gain: float,
     activation: Activation = "relu",
+    hidden_gain: float = HIDDEN_GAIN,
 ) -> nn.Sequential:
     """Build an MLP with f(M x) = M' f(x) exactly; `hidden` are full widths, all even."""
-    first = MirrorLift(*observation, hidden[0] // 2), ACTIVATIONS[activation]()
-    return nn.Sequential(*first, *mirror_head(hidden, output, gain, activation))
+    first = MirrorLift(*observation, hidden[0] // 2, hidden_gain), ACTIVATIONS[activation]()
+    return nn.Sequential(*first, *mirror_head(hidden, output, gain, activation, hidden_gain))
 
 
 def mirror_head(
-    widths: Sequence[int], output: tuple[Sequence[int], Sequence[float]], gain: float, activation: Activation
+    widths: Sequence[int],
+    output: tuple[Sequence[int], Sequence[float]],
+    gain: float,
+    activation: Activation,
+    hidden_gain: float,
 ) -> nn.Sequential:
     """Build the layers behind a pair of halves of width `widths[0]` that the reflection swaps."""
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
-        layers += [MirrorLinear(width_in // 2, width_out // 2), ACTIVATIONS[activation]()]
+        layers += [MirrorLinear(width_in // 2, width_out // 2, hidden_gain), ACTIVATIONS[activation]()]
     layers.append(MirrorHead(widths[-1] // 2, *output, gain))
     return nn.Sequential(*layers)
 
 
 def plain_mlp(
-    inputs: int, hidden: Sequence[int], outputs: int, gain: float, activation: Activation = "relu"
+    inputs: int,
+    hidden: Sequence[int],
+    outputs: int,
+    gain: float,
+    activation: Activation = "relu",
+    hidden_gain: float = HIDDEN_GAIN,
 ) -> nn.Sequential:
     """Build an MLP without any symmetry, initialised as `mirror_mlp` is."""
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise((inputs, *hidden)):
-        layers += [_linear(width_in, width_out, math.sqrt(2)), ACTIVATIONS[activation]()]
+        layers += [_linear(width_in, width_out, hidden_gain), ACTIVATIONS[activation]()]
     layers.append(_linear(hidden[-1], outputs, gain))
     return nn.Sequential(*layers)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robotrl.learn.networks import (
+    HIDDEN_GAIN,
     Activation,
     Actor,
     MirrorLift,
@@ -147,13 +148,15 @@ def plain_recurrent(
     outputs: int,
     gain: float,
     activation: Activation = "relu",
+    hidden_gain: float = HIDDEN_GAIN,
 ) -> Recurrent:
     """Build a network with memory and without any symmetry; arguments as of `plain_mlp`."""
     gates = CELLS[params.kind].gates * params.width
     layers = nn.Linear(inputs, gates), nn.Linear(params.width, gates)
     for layer in layers:
         nn.init.zeros_(layer.bias)
-    return Recurrent(params, *layers, plain_mlp(params.width, hidden, outputs, gain, activation))
+    head = plain_mlp(params.width, hidden, outputs, gain, activation, hidden_gain)
+    return Recurrent(params, *layers, head)
 
 
 def mirror_recurrent(
@@ -163,11 +166,13 @@ def mirror_recurrent(
     output: tuple[Sequence[int], Sequence[float]],
     gain: float,
     activation: Activation = "relu",
+    hidden_gain: float = HIDDEN_GAIN,
 ) -> Recurrent:
     """Build a network with memory whose outputs reflect with its inputs; arguments as of `mirror_mlp`."""
     pairs = CELLS[params.kind].gates * params.width // 2
     layers = MirrorLift(*observation, pairs), MirrorLinear(params.width // 2, pairs)
-    return Recurrent(params, *layers, mirror_head((params.width, *hidden), output, gain, activation))
+    head = mirror_head((params.width, *hidden), output, gain, activation, hidden_gain)
+    return Recurrent(params, *layers, head)
 
 
 class RecurrentActor(Actor):

@@ -12,7 +12,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from robotrl.errors import PolicyError
 from robotrl.spec.channels import OPERATOR_CHANNELS
-from robotrl.spec.contract import ContractChannel, GoldenTick, PolicyContract, read_policy_file
+from robotrl.spec.contract import PolicyContract, read_policy_file
+from robotrl.spec.contract_parts import ContractChannel, GoldenTick
 from robotrl.spec.fit import incompatibilities
 from robotrl.spec.hardware import Hardware
 from robotrl.spec.state import Floats, RobotState
@@ -20,7 +21,7 @@ from robotrl.spec.state import Floats, RobotState
 Array32 = NDArray[np.float32]
 
 GOLDEN_TOLERANCE = 1e-4
-"""Largest difference from the recorded answers: rad or m for commands, memory in its own unit."""
+"""Largest difference from the recorded answers: commands and memory, each in its own unit."""
 
 NARROWEST = 0.1
 """In a channel's unit: what training hardly moved at all counts as a range of at least this width."""
@@ -108,8 +109,8 @@ class Policy:
                 `reset`; the gate refuses such targets.
 
         Returns:
-            (n,) the command, of the contract's type: joint targets in spec order, rad, or a gripper's
-            displacement and opening, m; a new array.
+            (n,) the command, of the contract's type: joint targets in spec order, rad, a gripper's
+            displacement and opening, m, or the controls of a simulated model; a new array.
 
         Raises:
             PolicyError: a channel is missing or of another shape.
@@ -150,7 +151,7 @@ class Policy:
         """Run the contract's recorded ticks and leave the memory initial.
 
         Returns:
-            Largest difference from the recorded answers: rad or m for commands, memory in its own unit.
+            Largest difference from the recorded answers: commands and memory, each in its own unit.
 
         Raises:
             PolicyError: above `GOLDEN_TOLERANCE`: this computer does not compute what was trained.

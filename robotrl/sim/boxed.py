@@ -84,19 +84,30 @@ class BoxEnv(Protocol):
         """Go on from what `state` returned."""
 
 
-class UnitActions:
-    """A `BoxEnv` whose actions are mapped from [-1, 1] onto its box and clipped to it.
+class UnitBox:
+    """Maps actions from [-1, 1] onto a box and clips them to it.
 
     A component without two finite ends is not scaled, only clipped.
     """
 
+    def __init__(self, low: Tensor, high: Tensor) -> None:
+        self._low, self._high = low, high
+        bounded = torch.isfinite(low) & torch.isfinite(high)
+        self._middle = torch.where(bounded, (low + high) / 2, 0.0)
+        self._half = torch.where(bounded, (high - low) / 2, 1.0)
+
+    def __call__(self, action: Tensor) -> Tensor:
+        """Map actions (B, n), of which -1 and 1 are the box's ends."""
+        return torch.addcmul(self._middle, action, self._half).clamp(self._low, self._high)
+
+
+class UnitActions:
+    """A `BoxEnv` whose actions are mapped from [-1, 1] onto its box and clipped to it."""
+
     def __init__(self, env: BoxEnv) -> None:
         self.inner, self.num = env, env.num
-        self._low, self._high = env.action_low, env.action_high
-        bounded = torch.isfinite(self._low) & torch.isfinite(self._high)
-        self._middle = torch.where(bounded, (self._low + self._high) / 2, 0.0)
-        self._half = torch.where(bounded, (self._high - self._low) / 2, 1.0)
-        self.action_size = len(self._low)
+        self.box = UnitBox(env.action_low, env.action_high)
+        self.action_size = len(env.action_low)
 
     @property
     def observation(self) -> Tensor:
@@ -114,7 +125,7 @@ class UnitActions:
 
     def step(self, action: Tensor) -> BoxTransition:
         """Apply actions (B, n), of which -1 and 1 are the box's ends."""
-        return self.inner.step(torch.addcmul(self._middle, action, self._half).clamp(self._low, self._high))
+        return self.inner.step(self.box(action))
 
     def take_statistics(self) -> dict[str, float]:
         """Means since the last call."""

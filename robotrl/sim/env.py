@@ -232,8 +232,7 @@ class Env(Generic[S]):
         if len(self._broken):
             values[:, self._broken] = 0.0
             failed[self._broken] = True
-        raw = (self._rewards.weights @ values).clamp_min(task.reward_floor) * self.period_s
-        reward = torch.where(failed, task.failure_reward, raw)
+        reward = self._rewards.earned(values, failed, task, self.period_s)
         self._return += reward
         self._statistics.add_step(values, reward)
         return reward, failed

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-JOINTS, PASSIVE, POINTS, GOAL = "n", "p", "s", "k"
+JOINTS, PASSIVE, POINTS, GOAL, OBSERVED = "n", "p", "s", "k", "o"
 """In a channel's shape: the robot's number of joints with servos in spec order, of joints without, and of
-points, the latter two as its estimator is told in robot.toml; and the size of the policy's goals."""
+points, the latter two as its estimator is told in robot.toml; the size of the policy's goals; and that of a
+simulated task's observation."""
 
 
 class Source(Enum):
-    """Where a channel's value comes from on a real robot."""
+    """Where a channel's value comes from on a real robot, or that only a simulation has it."""
 
     JOINTS = "joints"
     IMU = "imu"
     OPERATOR = "operator"
     ESTIMATOR = "estimator"
     CONTROLLER = "controller"
+    SIMULATION = "simulation"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ CHANNELS: Mapping[str, Channel] = MappingProxyType(
             Channel("gripper_vel", (3,), "m/s", "world", Source.CONTROLLER),
             Channel("finger_pos", (2,), "m", "joint", Source.CONTROLLER),
             Channel("finger_vel", (2,), "m/s", "joint", Source.CONTROLLER),
+            Channel("observation", (OBSERVED,), "of the task", "of the task", Source.SIMULATION),
         )
     }
 )

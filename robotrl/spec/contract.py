@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from robotrl.errors import ConfigError, PolicyError
 from robotrl.spec.channels import OPERATOR_CHANNELS
-from robotrl.spec.commands import GRIPPER_AXES, OUTPUTS, UNITS, CommandType, GripperAxis
-from robotrl.spec.records import Between, read_record
+from robotrl.spec.commands import GRIPPER_AXES, OUTPUTS, UNITS, CommandType
+from robotrl.spec.contract_parts import (
+    ContractAxis,
+    ContractChannel,
+    ContractControl,
+    ContractJoint,
+    ContractMemory,
+    GoldenTick,
+    Provenance,
+    Values,
+)
+from robotrl.spec.records import read_record
 from robotrl.spec.seal import unseal
 from robotrl.spec.servos import ServoType, written
 from robotrl.spec.tensors import check_tensors
@@ -35,106 +46,6 @@ MAX_BYTES = 256 << 20
 GOLDEN_TICKS = 16
 """Recorded ticks that every policy carries and every robot replays before torque."""
 
-Values = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class ContractChannel:
-    """One input of the graph, as it was defined when the policy was trained.
-
-    `low`, `median` and `high` are the 0.1, 50 and 99.9 % quantiles of each element over the
-    recorded ticks, in `unit`, flattened.
-    """
-
-    name: str
-    shape: tuple[Annotated[int, Between(1)], ...]
-    unit: str
-    frame: str
-    source: Literal["joints", "imu", "operator", "estimator", "controller"]
-    low: Values
-    median: Values
-    high: Values
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        total = 1
-        for part in self.shape:
-            total *= part
-        return total
-
-
-@dataclass(frozen=True)
-class ContractMemory:
-    """One vector that the graph carries from tick to tick: input `name`, output `next_<name>`."""
-
-    name: str
-    initial: Values
-
-
-@dataclass(frozen=True)
-class ContractJoint:
-    """One joint of the trained robot, in the order of `joint_target`."""
-
-    name: str
-    servo: str
-    """Key in the contract's `servo`."""
-    default_rad: float
-    position_min_rad: float
-    position_max_rad: float
-    stiffness_nm_rad: float
-    """Servo stiffness at nominal voltage."""
-    target_min_rad: float
-    """Lowest target over the recorded ticks."""
-    target_max_rad: float
-
-
-@dataclass(frozen=True)
-class ContractAxis:
-    """One number of a gripper command, in m."""
-
-    name: GripperAxis
-    scale_m: float
-    """What one unit of the network's action stands for; 0 where it is not heeded."""
-    command_min_m: float
-    """Lowest command over the recorded ticks."""
-    command_max_m: float
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where the policy comes from: enough to train it again."""
-
-    config: str
-    """Text of the run's TOML file."""
-    seed: int
-    git_commit: str
-    """Empty where the code was not in a git checkout."""
-    steps: Annotated[int, Between(0)]
-    """Control steps of experience."""
-    versions: dict[str, str]
-    scores: dict[str, float]
-    origin: str = ""
-    """The foreign file whose network this is, with its SHA-256; empty where robotrl trained it."""
-
-
-@dataclass(frozen=True)
-class GoldenTick:
-    """One recorded tick: what went into the trained policy and what it answered."""
-
-    channels: dict[str, Values]
-    memory: dict[str, Values]
-    joint_target: Values
-    """(n,) rad; empty where the policy commands something else."""
-    next_memory: dict[str, Values]
-    gripper_command: Values = ()
-    """(4,) m; empty where the policy commands something else."""
-
-    @property
-    def command(self) -> Values:
-        """What the policy commanded, of whichever type."""
-        return self.joint_target or self.gripper_command
-
 
 @dataclass(frozen=True)
 class PolicyContract:
@@ -142,8 +53,9 @@ class PolicyContract:
 
     schema: int
     robot: str
+    """What it drives: the name of a robot, or of a simulated task as Gymnasium calls it."""
     policy_hash: str
-    """`RobotSpec.policy_hash` of the robot it was trained for."""
+    """`policy_hash` of the robot that it was trained for, or of the `SimulatedTask`."""
     rate_hz: float
     channels: tuple[ContractChannel, ...]
     memory: tuple[ContractMemory, ...]
@@ -162,11 +74,14 @@ class PolicyContract:
     """What the graph's first output is."""
     axes: tuple[ContractAxis, ...] = ()
     """Of a gripper command, in order."""
+    controls: tuple[ContractControl, ...] = ()
+    """Of a simulated model, in the order of its actuators."""
 
     @property
     def action_scale(self) -> float:
-        """What one unit of action stands for, in the unit of the command; the largest where axes differ."""
-        return max((a.scale_m for a in self.axes), default=self.action_scale_rad)
+        """What one unit of action stands for, in the unit of the command; the largest where they differ."""
+        scales = [a.scale_m for a in self.axes] + [(c.high - c.low) / 2 for c in self.controls]
+        return max(scales, default=self.action_scale_rad)
 
     @property
     def command_output(self) -> str:
@@ -181,7 +96,8 @@ class PolicyContract:
     @property
     def command_size(self) -> int:
         """Numbers in a command."""
-        return len(self.axes) if self.command == "gripper" else len(self.joints)
+        parts = {"joint_target": self.joints, "gripper": self.axes, "control": self.controls}
+        return len(parts[self.command])
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -218,7 +134,14 @@ class PolicyContract:
 
 
 _ADDED: Mapping[str, object] = MappingProxyType(
-    {"command": "joint_target", "axes": (), "gripper_command": (), "origin": ""}
+    {
+        "command": "joint_target",
+        "axes": (),
+        "gripper_command": (),
+        "origin": "",
+        "controls": (),
+        "control": (),
+    }
 )
 """Entries that the first files did not have, and what their absence means; written only where they say more,
 so that the contract of a policy of joints stays the same byte for byte."""
@@ -313,16 +236,22 @@ def _check_consistent(contract: PolicyContract, file: Path) -> None:
 
 
 def _check_command(contract: PolicyContract, expect: Callable[[str, Any, Any], None]) -> None:
-    """Refuse joints of a gripper command, and axes that are not its own or of another command."""
+    """Refuse what is of another type of command, and axes or ranges that are none."""
     axes = list(GRIPPER_AXES) if contract.command == "gripper" else []
     expect("axes", [axis.name for axis in contract.axes], axes)
-    if axes:
+    if contract.command != "control":
+        expect("controls", [control.name for control in contract.controls], [])
+    if contract.command != "joint_target":
         expect("joints", list(contract.joint_names), [])
         expect("servo", sorted(contract.servo), [])
         expect("action_scale_rad", contract.action_scale_rad, 0.0)
+    for i, control in enumerate(contract.controls):
+        if not control.low < control.high:
+            expect(f"controls[{i}].low", control.low, f"less than {control.high}")
+    others = [name for command, name in OUTPUTS.items() if command != contract.command]
     for i, tick in enumerate(contract.golden):
-        other = tick.joint_target if axes else tick.gripper_command
-        expect(f"golden[{i}] of another command", list(other), [])
+        other = [value for name in others for value in getattr(tick, name)]
+        expect(f"golden[{i}] of another command", other, [])
 
 
 def _lengths(vectors: Mapping[str, Values]) -> dict[str, int]:
@@ -330,9 +259,4 @@ def _lengths(vectors: Mapping[str, Values]) -> dict[str, int]:
 
 
 def _flat(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    sizes = {}
-    for name, shape in shapes.items():
-        sizes[name] = 1
-        for part in shape:
-            sizes[name] *= part
-    return sizes
+    return {name: math.prod(shape) for name, shape in shapes.items()}

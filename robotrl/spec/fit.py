@@ -1,4 +1,4 @@
-"""Whether a policy may drive a robot: every difference between its contract and what is there, at once."""
+"""Whether a policy may drive a robot or a task: every difference between its contract and what is there."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from collections.abc import Iterable, Iterator
 
 from robotrl.spec.arm import ArmSpec
 from robotrl.spec.channels import CHANNELS, GOAL, Channel, Source
-from robotrl.spec.contract import ContractChannel, PolicyContract
-from robotrl.spec.hardware import Hardware, rate_hz
+from robotrl.spec.contract import PolicyContract
+from robotrl.spec.contract_parts import ContractChannel
+from robotrl.spec.hardware import Driven, command_of, rate_hz
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.servos import ServoType
+from robotrl.spec.simulated import SimulatedTask
 
 
-def unsourced(channels: Iterable[str], robot: Hardware) -> list[str]:
+def drives_no_robot(contract: PolicyContract) -> str:
+    """Say of a policy, as the end of a sentence, that no robot takes its commands; nothing if one may."""
+    if contract.command != "control":
+        return ""
+    return f"drives no robot: it commands the controls of the simulated task {contract.robot}"
+
+
+def unsourced(channels: Iterable[str], robot: Driven) -> list[str]:
     """Say for each channel that `robot` cannot deliver why not.
 
     Args:
@@ -30,13 +39,13 @@ def unsourced(channels: Iterable[str], robot: Hardware) -> list[str]:
     return lines
 
 
-def _delivers(robot: Hardware, channel: Channel) -> bool:
+def _delivers(robot: Driven, channel: Channel) -> bool:
     if channel.source is Source.ESTIMATOR and isinstance(robot, RobotSpec):
         return robot.estimator is not None and channel.name in robot.estimator.channels
     return channel.source in robot.sources
 
 
-def incompatibilities(contract: PolicyContract, robot: Hardware) -> list[str]:
+def incompatibilities(contract: PolicyContract, robot: Driven) -> list[str]:
     """List everything that keeps this policy from driving `robot`; empty when it may.
 
     Each entry is a clause of its own: what it is, its value in the policy, its value on the robot.
@@ -47,32 +56,33 @@ def incompatibilities(contract: PolicyContract, robot: Hardware) -> list[str]:
             lines += _channel_differences(channel, CHANNELS[channel.name], robot)
     if isinstance(robot, ArmSpec):
         return [*lines, *_reach_differences(contract, robot)]
-    if contract.joint_names == robot.joint_names:
+    if isinstance(robot, SimulatedTask):
+        lines += _control_differences(contract, robot)
+    elif contract.joint_names == robot.joint_names:
         lines += [*_joint_differences(contract, robot), *_servo_differences(contract, robot)]
     if not lines and contract.policy_hash != robot.policy_hash:
         lines.append(_differs("policy_hash", contract.policy_hash, robot.policy_hash, robot))
     return lines
 
 
-def _differs(what: str, trained: object, actual: object, robot: Hardware) -> str:
+def _differs(what: str, trained: object, actual: object, robot: Driven) -> str:
     return f"{what} is {trained} in the policy and {actual} on {robot.name}"
 
 
-def _robot_differences(contract: PolicyContract, robot: Hardware) -> Iterator[str]:
+def _robot_differences(contract: PolicyContract, robot: Driven) -> Iterator[str]:
     if contract.robot != robot.name:
         yield _differs("robot", contract.robot, robot.name, robot)
     if contract.rate_hz != rate_hz(robot):
         yield _differs("control.rate_hz", contract.rate_hz, rate_hz(robot), robot)
-    command = "gripper" if isinstance(robot, ArmSpec) else "joint_target"
-    if contract.command != command:
-        yield _differs("command", contract.command, command, robot)
+    if contract.command != command_of(robot):
+        yield _differs("command", contract.command, command_of(robot), robot)
     elif isinstance(robot, RobotSpec) and contract.joint_names != robot.joint_names:
         trained, actual = ", ".join(contract.joint_names), ", ".join(robot.joint_names)
         same = sorted(contract.joint_names) == sorted(robot.joint_names)
         yield _differs("joint order" if same else "the list of joints", trained, actual, robot)
 
 
-def _channel_differences(trained: ContractChannel, known: Channel, robot: Hardware) -> Iterator[str]:
+def _channel_differences(trained: ContractChannel, known: Channel, robot: Driven) -> Iterator[str]:
     here = {
         "shape": known.shape_on({**robot.sizes, GOAL: trained.size}),
         "unit": known.unit,
@@ -96,6 +106,15 @@ def _reach_differences(contract: PolicyContract, arm: ArmSpec) -> Iterator[str]:
             yield _differs(
                 f"one unit of action along {axis.name}", f"{axis.scale_m} m", f"within {low} to {high} m", arm
             )
+
+
+def _control_differences(contract: PolicyContract, task: SimulatedTask) -> Iterator[str]:
+    trained, actual = (
+        ", ".join(f"{c.name} {c.low} to {c.high}" for c in controls)
+        for controls in (contract.controls, task.controls)
+    )
+    if trained != actual:
+        yield _differs("the list of controls", trained, actual, task)
 
 
 def _joint_differences(contract: PolicyContract, robot: RobotSpec) -> Iterator[str]:

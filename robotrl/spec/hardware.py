@@ -1,14 +1,19 @@
-"""What a robot.toml may describe: a robot of joints with servos, or an arm with a controller of its own."""
+"""What a policy may drive: a robot of joints with servos, an arm with a controller, or a simulated task."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from robotrl.spec.arm import CONTROLLER, ArmSpec, read_arm
+from robotrl.spec.commands import CommandType
 from robotrl.spec.records import load_toml
 from robotrl.spec.robot import RobotSpec, load_robot
+from robotrl.spec.simulated import SimulatedTask
 
 Hardware = RobotSpec | ArmSpec
+"""What a robot.toml may describe."""
+Driven = Hardware | SimulatedTask
+"""What a policy may command."""
 
 
 def load_hardware(file: Path) -> Hardware:
@@ -21,6 +26,15 @@ def load_hardware(file: Path) -> Hardware:
     return read_arm(table, file) if CONTROLLER in table else load_robot(file)
 
 
-def rate_hz(hardware: Hardware) -> float:
+def rate_hz(driven: Driven) -> float:
     """Return the rate of the control loop."""
-    return hardware.controller.rate_hz if isinstance(hardware, ArmSpec) else hardware.control.rate_hz
+    if isinstance(driven, SimulatedTask):
+        return driven.rate_hz
+    return driven.controller.rate_hz if isinstance(driven, ArmSpec) else driven.control.rate_hz
+
+
+def command_of(driven: Driven) -> CommandType:
+    """Return the type of the commands that it takes."""
+    if isinstance(driven, SimulatedTask):
+        return "control"
+    return "gripper" if isinstance(driven, ArmSpec) else "joint_target"

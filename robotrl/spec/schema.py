@@ -63,9 +63,10 @@ def _bounds(bounds: tuple[Between, ...]) -> dict[str, Any]:
     """Ends of a number's range."""
     found: dict[str, Any] = {}
     for bound in bounds:
-        found["minimum"] = bound.low
-        if math.isfinite(bound.high):
-            found["maximum"] = bound.high
+        for key, end in (("minimum", bound.low), ("maximum", bound.high)):
+            if math.isfinite(end):
+                # `typing` may hand out an equal annotation that was made first, with 0.0 where this has 0.
+                found[key] = int(end) if end == int(end) else end
     return found
 
 

@@ -203,6 +203,7 @@ def reach_policy(model: GoalFacts) -> PolicyInterface:
         target=command,
         action_scale_rad=0.0,
         goal_size=3,
+        command="gripper",
         gripper_scale_m=(REACH_M, REACH_M, REACH_M, 0.0),
     )
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from robotrl.tasks.task import RewardTerm
+from robotrl.tasks.task import RewardTerm, Task
 
 S = TypeVar("S")
 
@@ -43,6 +43,18 @@ class Rewards(Generic[S]):
         if self._gaussians:
             values[-self._gaussians :].neg_().exp_()
         return values
+
+    def earned(self, values: Tensor, failed: Tensor, task: Task[S], period_s: float) -> Tensor:
+        """Rewards (B,) of one step: the weighted sum, not below the task's floor, or what a failure gives.
+
+        Args:
+            values: (terms, B) unweighted.
+            failed: (B,) bool.
+            task: the task.
+            period_s: length of the step.
+        """
+        raw = (self.weights @ values).clamp_min(task.reward_floor) * period_s
+        return torch.where(failed, task.failure_reward, raw)
 
 
 def _block_sums(parts: list[Tensor]) -> Tensor:

@@ -58,12 +58,14 @@ class PolicyInterface:
         memory: what is carried from tick to tick.
         observe: (channels, memory) -> observation (B, obs).
         advance: (channels, memory, action) -> next memory.
-        target: (channels, action) -> the command: joint targets (B, n) rad, or (B, 4) m of a gripper.
+        target: (channels, action) -> the command: joint targets (B, n) rad, (B, 4) m of a gripper, or
+            controls (B, nu) of a simulated model.
         action_scale_rad: joint angle that one unit of action stands for; the smallest where joints differ, 0
             where none is commanded.
         goal_size: numbers of the channel `goal`; 0 where it is not read.
-        gripper_scale_m: what one unit of action stands for along each of `GRIPPER_AXES`; empty where joints
-            are commanded.
+        command: type of what `target` gives.
+        gripper_scale_m: what one unit of action stands for along each of `GRIPPER_AXES`; empty where no
+            gripper is commanded.
     """
 
     channels: tuple[str, ...]
@@ -73,12 +75,8 @@ class PolicyInterface:
     target: Callable[[Mapping[str, Tensor], Tensor], Tensor]
     action_scale_rad: float
     goal_size: int = 0
+    command: CommandType = "joint_target"
     gripper_scale_m: tuple[float, ...] = ()
-
-    @property
-    def command(self) -> CommandType:
-        """What `target` gives."""
-        return "gripper" if self.gripper_scale_m else "joint_target"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from robotrl.cli.train import Train
 from robotrl.export.onnx import export_policy
 from robotrl.export.verify import TRACE_TICKS
 from robotrl.sim.env import Env
-from robotrl.spec.contract import Provenance
+from robotrl.spec.contract_parts import Provenance
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.velocity import VelocityStep
 

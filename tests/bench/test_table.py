@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from robotrl.bench.policy_table import BEGIN_POLICIES, END_POLICIES, policies_table
 from robotrl.bench.table import (
     BEGIN_GOALS,
     BEGIN_RETURNS,
@@ -44,6 +46,18 @@ def test_readme_shows_the_kept_successes() -> None:
 def test_readme_shows_the_kept_times_to_safe() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert table_in(readme, BEGIN_SAFE, END_SAFE) == safe_table(ROOT / "benchmarks")
+
+
+def test_readme_shows_what_was_measured_of_the_shipped_policies() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table_in(readme, BEGIN_POLICIES, END_POLICIES) == policies_table(ROOT / "policies")
+
+
+def test_a_policy_that_was_not_measured_is_not_in_the_table(tmp_path: Path) -> None:
+    shutil.copytree(find_shipped("policies", POLICY).parent, tmp_path / POLICY)
+    (tmp_path / POLICY / "measured.json").unlink()
+    with pytest.raises(BadInputError, match=r"policy\.onnx: was not measured; allowed: .*--card"):
+        policies_table(tmp_path)
 
 
 def test_every_command_of_the_table_is_named() -> None:

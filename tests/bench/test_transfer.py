@@ -19,6 +19,7 @@ from robotrl.bench.lockstep import LockstepRobot, WitnessedBody
 from robotrl.bench.resimulate import Resimulation, Rollout, find_training, start_state, training_env
 from robotrl.bench.stretch import Stretch, longest_stretch
 from robotrl.bench.transfer import (
+    ALIKE,
     channel_figures,
     delay,
     measured_terms,
@@ -26,15 +27,20 @@ from robotrl.bench.transfer import (
     recorded_trace,
     simulated_trace,
 )
-from robotrl.bench.transfer_report import Transfer, compare
+from robotrl.bench.transfer_report import Transfer, compare, write_transfer_report
 from robotrl.cli.report import Report
-from robotrl.errors import ConfigError, RecordingError
+from robotrl.cli.runfile import CONFIG, parse_job
+from robotrl.errors import CheckpointError, ConfigError, RecordingError
+from robotrl.export.weights import read_actor
+from robotrl.learn.checkpoint import Progress, save_checkpoint
+from robotrl.learn.group import Group
 from robotrl.runtime.clock import FakeClock
 from robotrl.runtime.loop import Loop
 from robotrl.runtime.operator import Script, Step
 from robotrl.runtime.policy import Policy
 from robotrl.runtime.recorder import McapRecorder
 from robotrl.runtime.recording import Recording, read_recording
+from robotrl.spec.contract import read_policy_file
 from robotrl.spec.shipped import find_shipped
 from robotrl.spec.state import Floats, JointCommand, RobotState
 from robotrl.tasks.velocity import VelocityStep
@@ -98,12 +104,41 @@ def walked(file: Path, late_ticks: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def transfers(tmp_path_factory: pytest.TempPathFactory) -> list[Transfer]:
-    """The robot as it is, and with a tick's delay on the way to its servos."""
+def walks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Recordings of the robot as it is, and with a tick's delay on the way to its servos."""
     folder = tmp_path_factory.mktemp("walks")
+    return [walked(folder / f"late{ticks}.mcap", ticks) for ticks in (0, 1)]
+
+
+def compared(file: Path, against: str) -> Transfer:
+    """A comparison with a few randomised robots only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transfer_report, "RANDOMISED_WORLDS", 4)
-        return [compare(walked(folder / f"late{ticks}.mcap", ticks), POLICY) for ticks in (0, 1)]
+        return compare(file, against)
+
+
+@pytest.fixture(scope="module")
+def transfers(walks: list[Path]) -> list[Transfer]:
+    """Both beside the policy that walked them."""
+    return [compared(file, POLICY) for file in walks]
+
+
+def run_folder(folder: Path, stronger: float = 1.0) -> str:
+    """The run that the shipped policy could be of, with its last layer so many times as strong."""
+    file = find_shipped("policies", POLICY)
+    data, contract, _ = read_policy_file(file)
+    job = parse_job(contract.provenance.config, file)
+    actor = job.learner().actor
+    tensors = read_actor(actor, data, 1e6, file)
+    actor.load_state_dict(tensors, strict=False)  # where a mirrored layer's parts stand is in no file
+    last = list(tensors)[-1].rpartition(".")[0]
+    for parameter in actor.get_submodule(last).parameters():
+        parameter.data *= stronger
+    saved = {f"actor.{name}": value for name, value in actor.state_dict().items()}
+    folder.mkdir()
+    (folder / CONFIG).write_text(contract.provenance.config, encoding="utf-8")
+    save_checkpoint(folder, saved, Progress(1, 1, 1.0), {**job.owner, "processes": 1}, Group())
+    return str(folder)
 
 
 @pytest.mark.parametrize("shift_s", [-0.11, -0.02, 0.0, 0.007, 0.013, 0.04, 0.155])
@@ -144,6 +179,48 @@ def test_a_delay_in_the_robot_shows_as_this_delay(transfers: list[Transfer]) -> 
         assert late.channels[name].rmse > 1.5 * plain.channels[name].rmse
 
 
+def test_the_folder_of_a_run_is_as_good_as_the_policy_file_that_was_exported_from_it(
+    tmp_path: Path, walks: list[Path], transfers: list[Transfer]
+) -> None:
+    """The network from the checkpoint in torch, beside the file in onnxruntime."""
+    folder = run_folder(tmp_path / "run")
+    network, exported = compared(walks[0], folder), transfers[0]
+    assert dict(network.about)["compared with"] == folder
+    assert dict(network.about)["training configuration"] == "the same as the recorded policy's"
+    assert 0.0 < network.facts.answers_differ_rad < 1e-5
+    assert network.facts.same_policy
+    assert network.facts.robot.reward_per_s == pytest.approx(exported.facts.robot.reward_per_s, rel=1e-3)
+    for name, figures in network.facts.channels.items():
+        wanted = exported.facts.channels[name]
+        assert figures.rmse == pytest.approx(wanted.rmse, rel=0.05)
+        assert figures.delay_ms == pytest.approx(wanted.delay_ms, abs=1)
+
+
+def test_a_run_whose_robots_all_fall_is_compared_until_then(tmp_path: Path, walks: list[Path]) -> None:
+    transfer = compared(walks[0], run_folder(tmp_path / "run", stronger=8.0))
+    facts = transfer.facts
+    assert facts.simulation_fell
+    assert facts.seconds < 2.5
+    assert not facts.same_policy
+    assert np.isnan(facts.channels["joint_pos"].delay_ms)
+    assert facts.channels["joint_pos"].correlation < ALIKE
+    write_transfer_report(transfer, tmp_path / "transfer.html")
+    page = (tmp_path / "transfer.html").read_text(encoding="utf-8")
+    for said in ("beside another policy under", "none found", "(then the simulation fell)"):
+        assert said in page
+    assert "nan" not in re.sub("<svg.*?</svg>", "", page, flags=re.DOTALL)
+
+
+def test_nothing_is_in_range_where_every_randomised_robot_has_fallen() -> None:
+    quat = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(3, 2, 4)
+    angle = torch.tensor([[1.0, 3.0], [2.0, 9.0], [9.0, 9.0]])[..., None]
+    upright = torch.tensor([[True, True], [True, False], [False, False]])
+    low, high = ranges(Rollout({"imu_quat": quat, "joint_pos": angle}, torch.zeros(3, 2, 1), (), upright), 5)
+    np.testing.assert_array_equal(low["joint_pos"].ravel(), [1, 2, np.inf, np.inf, np.inf])
+    np.testing.assert_array_equal(high["joint_pos"].ravel(), [3, 2, -np.inf, -np.inf, -np.inf])
+    assert low["gravity"].shape == (5, 3)
+
+
 def test_only_what_was_measured_is_rewarded(transfers: list[Transfer]) -> None:
     transfer = transfers[0]
     measured = measured_terms(transfer.robot)
@@ -171,7 +248,7 @@ def test_a_robot_that_is_the_simulation_differs_by_its_counts() -> None:
     recomputed = recorded_trace(stretch, QUAD12, env, training.driver(1), truth_of(rollout))
     assert recomputed.answers_differ_rad == 0.0
     replayed = simulated_trace(Resimulation(env, stretch).run(training.driver(1)), env.task)
-    low, high = ranges(rollout)
+    low, high = ranges(rollout, 100)
     found = channel_figures(recomputed.trace, replayed, low, high, PERIOD_S)
     assert found["joint_pos"].rmse < 0.1 * found["joint_pos"].spread
     assert abs(found["joint_pos"].delay_ms) < 1
@@ -270,6 +347,11 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         longest_stretch(recorded(tmp_path, Rig()), QUICK)
     with pytest.raises(ConfigError, match="there is no robot"):
         find_training("fetch_reach", QUAD12)
+    unfinished = tmp_path / "run"
+    unfinished.mkdir()
+    (unfinished / CONFIG).write_bytes(find_shipped("configs", "quad12_walk_ppo").read_bytes())
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        find_training(str(unfinished), QUAD12)
     renamed = dataclasses.replace(QUAD12, joint=QUAD12.joint[::-1])
     with pytest.raises(ConfigError, match="joint: is not that of the recording"):
         find_training(POLICY, renamed)
@@ -299,4 +381,5 @@ def test_the_command_prints_the_figures_and_leaves_a_page_that_needs_no_other_fi
         "Where it comes from",
     ]  # fmt: skip
     assert "the same as the recorded policy" in page
+    assert "beside the same policy under" in page
     assert "cannot be computed: swing_contact, stance_contact, stance_slip" in page

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from robotrl.cli.check import Check
+from robotrl.cli.run import Run
 from robotrl.errors import BadInputError, PolicyError
+from robotrl.runtime import inference
+from robotrl.runtime.policy import Policy
 from robotrl.spec.records import load_toml
 from robotrl.spec.seal import seal
 from robotrl.spec.shipped import find_shipped
+from robotrl.spec.state import Floats
 from tests.blocking import TRAIN, run_without
 from tests.export import sample
 from tests.spec.toml_text import changed, to_toml
@@ -77,6 +85,27 @@ def test_a_computer_that_computes_something_else_is_a_problem(
     file.write_bytes(seal(model.SerializeToString(), text))
     assert Check(str(file)).run() == 1
     assert "does not reproduce its recorded ticks on this computer" in capsys.readouterr().out
+
+
+def test_a_policy_that_is_too_slow_for_this_computer_is_refused_here_and_by_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock_ns, step = [0], Policy.step
+
+    def slow(self: Policy, channels: Mapping[str, NDArray[np.floating]]) -> Floats:
+        clock_ns[0] += 6_000_000
+        return step(self, channels)
+
+    monkeypatch.setattr(Policy, "step", slow)
+    monkeypatch.setattr(inference, "thread_time_ns", lambda: clock_ns[0])
+    sentence = (
+        "inference takes 6000 us on this computer (99th percentile); "
+        "up to 5000 us is allowed, 0.25 of the loop's period on quad12"
+    )
+    assert Check(policy()).run() == 1
+    assert f"problem: {sentence}\n" in capsys.readouterr().out
+    with pytest.raises(PolicyError, match=re.escape(sentence)):
+        Run(policy(), port=("legs=/dev/null", "imu=/dev/null"), arm=True).run()
 
 
 @pytest.mark.parametrize("name", ["no_such_policy", "no/such/policy.onnx"])

@@ -99,7 +99,7 @@ def test_a_run_of_a_task_that_no_robot_does_is_refused(
 ) -> None:
     for text in (
         CONFIG.replace("HandReach-v3", "FetchPush-v4"),
-        CONFIG.replace("robotrl/HandReach-v3", "robotrl/Reacher-v5").replace(
+        CONFIG.replace("robotrl/HandReach-v3", "gym:Pendulum-v1").replace(
             '[td3.hindsight]\nstrategy = "future"\nk = 4\n', ""
         ),
         CONFIG.replace("[sim]", "[options]\nrelative_control = true\n\n[sim]"),
@@ -114,8 +114,8 @@ def test_a_run_of_a_task_that_no_robot_does_is_refused(
     ("options", "said"),
     [
         (
-            ["quad12_walk", "--through", "runtime"],
-            "is of a task without goals; allowed: policies of goal tasks",
+            ["quad12_walk", "--card"],
+            "--card: is not an option of this; allowed: with --original or --through",
         ),
         (["quad12_walk", "--through", "runtime", "--original"], "--original --through: are given together"),
         (["quad12_walk", "--through", "runtime", "--episodes", "1"], "--episodes: is too few, got 1"),

@@ -160,11 +160,7 @@ def test_a_policy_file_is_scored_and_shown_as_its_run_is(
         ),
         ("reach", ["--original", "--episodes", "1"], "--episodes: is too few, got 1; allowed: 2 or more"),
         ("walk", ["--original"], "config.toml: has no original environment; allowed: what was trained on a"),
-        (
-            "cheetah",
-            ["--original"],
-            "config.toml: has no original environment; allowed: what was trained on a",
-        ),
+        ("cheetah", ["--original"], "holds no checkpoint"),
     ],
 )
 def test_what_cannot_be_evaluated_so_is_one_line(

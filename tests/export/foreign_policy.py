@@ -44,6 +44,8 @@ WALK: dict[str, Any] = {
         {"name": "last_action"},
     ],
 }
+CLOCK = {"name": "gait_phase", "period_s": 0.7, "scale": [1.0, 0.5]}
+"""A term that may follow."""
 TICKS = 60
 Shapes = dict[str, list[int | str]]
 OBSERVATION = 3 + 3 + 3 + 3 * 12 + 12 + 12
@@ -137,9 +139,11 @@ def _save(
 
 
 def observations(
-    channels: dict[str, NDArray[np.float32]], action: NDArray[np.float32], past: list[Any]
+    channels: dict[str, NDArray[np.float32]], action: NDArray[np.float32], past: list[Any], tick: int
 ) -> Any:
-    """The observation of `WALK`, written by hand in numpy; `past` holds earlier joint offsets and grows."""
+    """The observation of `WALK` and `CLOCK` in numpy; `past` holds earlier joint offsets and grows."""
+    phase = tick * 0.02 % 0.7 / 0.7
+    clock = np.array([np.sin(2 * np.pi * phase), 0.5 * np.cos(2 * np.pi * phase)])
     order = [sample.quad12().joint_names.index(name) for name in JOINTS]
     w, x, y, z = channels["imu_quat"].astype(np.float64)
     gravity = -np.array([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)])
@@ -147,23 +151,24 @@ def observations(
     past[:] = [offset] * 3 if not past else [*past[1:], offset]
     speed = np.clip(channels["joint_vel"][order], -1.5, 2.0) * 0.05
     command = channels["velocity_command"] * np.array([2.0, 2.0, 0.25])
-    return np.concatenate((channels["imu_gyro"] * 0.25, gravity, command, *past, speed, action)).astype(
-        np.float32
-    )
+    parts = (channels["imu_gyro"] * 0.25, gravity, command, *past, speed, action, clock)
+    return np.concatenate(parts).astype(np.float32)
 
 
 def by_hand(model: Path, memory: dict[str, str]) -> Callable[[dict[str, NDArray[np.float32]]], Any]:
     """One tick after the other of the foreign file itself: channels to joint targets."""
     session, robot = onnxruntime.InferenceSession(model), sample.quad12()
     held = {v.name: np.zeros(v.shape, np.float32) for v in session.get_inputs() if v.name in memory}
-    state: dict[str, Any] = {"action": np.zeros(12, np.float32), "past": []}
+    size = next(v.shape[1] for v in session.get_inputs() if v.name == "obs")
+    state: dict[str, Any] = {"action": np.zeros(12, np.float32), "past": [], "tick": 0}
     scale = np.array(WALK["action"]["scale_rad"])
     back = [JOINTS.index(name) for name in robot.joint_names]
     reach = 0.95 * robot.limits.torque_nm / robot.stiffness_nm_rad
 
     def tick(channels: dict[str, NDArray[np.float32]]) -> Any:
-        seen = observations(channels, state["action"], state["past"])
-        answer, *following = session.run(["actions", *memory.values()], {"obs": seen[None]} | held)
+        seen = observations(channels, state["action"], state["past"], state["tick"])
+        state["tick"] += 1
+        answer, *following = session.run(["actions", *memory.values()], {"obs": seen[None, :size]} | held)
         held.update(zip(memory, following, strict=True))
         state["action"] = np.clip(answer[0], -1.0, 1.0)
         target = (np.array(DEFAULT_RAD) + scale * state["action"])[back]

@@ -18,7 +18,8 @@ from robotrl.export.verify import TRACE_TICKS, ExportReport
 from robotrl.learn.networks import Actor, mirror_mlp
 from robotrl.learn.normalize import RunningNorm
 from robotrl.spec.channels import JOINTS
-from robotrl.spec.contract import PolicyContract, Provenance, read_policy_file
+from robotrl.spec.contract import PolicyContract, read_policy_file
+from robotrl.spec.contract_parts import Provenance
 from robotrl.spec.robot import RobotSpec, load_robot
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.task import MemorySpec, PolicyInterface

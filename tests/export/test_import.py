@@ -54,6 +54,15 @@ def test_the_wrapped_network_answers_what_the_foreign_one_answers(recurrent: tup
     np.testing.assert_array_equal(policy.step(row), first)
 
 
+def test_a_clock_runs_at_its_own_period(tmp_path: Path) -> None:
+    """Sine and cosine of a period that is no multiple of the tick's, over more than a cycle."""
+    model = foreign.mlp(tmp_path, foreign.OBSERVATION + 2)
+    file = wrapped(tmp_path, model, term=[*foreign.WALK["term"], foreign.CLOCK])
+    assert foreign.worst_difference(file, foreign.by_hand(model, {})) < TOLERANCE
+    policy = Policy.load(file)
+    assert policy.memory["phase_6"] == 0.0
+
+
 def test_verification_compares_with_the_foreign_network(tmp_path: Path) -> None:
     """What it takes for the truth is the file itself, run on the terms, not what is written."""
     model, toml = foreign.mlp(tmp_path), foreign.description(tmp_path)
@@ -127,6 +136,14 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown robot": ({"robot": "hexapod"}, ("no such file or shipped name", "'hexapod'", "quad12")),
     "an arm": ({"robot": "fetch_sim"}, ("robot", "'fetch_sim'", "robot of joints")),
     "no terms": ({"term": []}, ("term", "[[term]] tables")),
+    "clock without a period": (
+        {"term": [{"name": "gait_phase"}]},
+        ("term[0].period_s", "got 0.0", "above 0 for gait_phase"),
+    ),
+    "period of no clock": (
+        {"term": [{"name": "imu_gyro", "period_s": 0.5}]},
+        ("term[0].period_s", "got 0.5", "for no other term"),
+    ),
     "unknown term": ({"term": [{"name": "smell"}]}, ("term[0].name", "'smell'", "projected_gravity")),
     "term without a source": (
         {"term": [{"name": "base_lin_vel"}], "command_low": [], "command_high": []},

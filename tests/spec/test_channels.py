@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robotrl.spec.channels import CHANNELS, GOAL, JOINTS, PASSIVE, POINTS, Channel, Source
+from robotrl.spec.channels import CHANNELS, GOAL, JOINTS, OBSERVED, PASSIVE, POINTS, Channel, Source
 
 
 @pytest.mark.parametrize("name", CHANNELS)
@@ -18,7 +18,7 @@ def test_every_channel_is_found_by_its_own_name_and_says_unit_and_frame(name: st
 @pytest.mark.parametrize("name", CHANNELS)
 def test_only_joint_channels_grow_with_the_robot(name: str) -> None:
     channel = CHANNELS[name]
-    others = {PASSIVE: 4, POINTS: 5, GOAL: 15}
+    others = {PASSIVE: 4, POINTS: 5, GOAL: 15, OBSERVED: 11}
     grows = channel.shape_on(others | {JOINTS: 24}) != channel.shape_on(others | {JOINTS: 12})
     assert grows == (channel.source is Source.JOINTS)
 

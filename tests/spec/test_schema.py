@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from robotrl.spec.contract import _ADDED, PolicyContract, Provenance, read_policy_file
+from robotrl.spec.contract import _ADDED, PolicyContract, read_policy_file
+from robotrl.spec.contract_parts import Provenance
 from robotrl.spec.schema import FILE, contract_schema, schema_text
 from robotrl.spec.shipped import find_shipped, shipped_names
 from tests.spec.toml_text import changed, without
