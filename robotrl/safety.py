@@ -2,7 +2,8 @@
 
 Faults, the strongest reaction wins, latched until `rearm`: a clock that stands still -> on_fault;
 measurements not finite or not fresh -> on_lost_sensing; measured limits -> on_fault; tilt -> on_fall;
-servo health and tracking, N ticks in a row -> on_fault; a request that is no number -> on_fault.
+servo health, tracking and joints that read the same wherever they are to go, N ticks in a row -> on_fault;
+a request that is no number -> on_fault.
 
 Without a fault the request is limited: position clamp, blend-in after a change of source, then the
 window around the previous command (rate) and, inside it, the window around the measured position
@@ -79,8 +80,10 @@ def guard(
     ticking = memory.now_s < now_s < math.inf
     elapsed_s = min(now_s - memory.now_s, limits.period_s)  # a stalled loop earns no larger step
     step_rad = limits.scalar.command_speed_rad_s * elapsed_s
-    bad_ticks = _count_bad_ticks(limits, memory, state)
-    memory = replace(memory, bad_ticks=bad_ticks, now_s=now_s if ticking else memory.now_s)
+    memory = replace(
+        memory, still_rad=_watch(limits, memory, state), now_s=now_s if ticking else memory.now_s
+    )
+    memory = replace(memory, bad_ticks=_count_bad_ticks(limits, memory, state))
     fault = _faults(limits, memory, state, request, now_s, ticking)
     base = _previous_target(limits, memory, state)
     if fault.level or request.kind is not CommandKind.TRACK:
@@ -125,6 +128,14 @@ def _previous_target(limits: GateLimits, memory: GateMemory, state: RobotState) 
     return _within(here, limits.position_min_rad, limits.position_max_rad)
 
 
+def _watch(limits: GateLimits, memory: GateMemory, state: RobotState) -> Floats:
+    """Note where each joint was asked to be since it first read what it reads anew now, as `still_rad`."""
+    asked, (before, low, high) = memory.asked_rad, memory.still_rad
+    same = (before == state.joint_pos_rad) & (low <= high) & (state.joint_age_s < limits.period_s)
+    low, high = (np.where(same, f(end, asked), asked) for f, end in ((np.minimum, low), (np.maximum, high)))
+    return frozen((state.joint_pos_rad, low, high))
+
+
 def _count_bad_ticks(limits: GateLimits, memory: GateMemory, state: RobotState) -> NDArray[np.int64]:
     """Count on where a check fails; a health value that is no number fails."""
     scalar = limits.scalar
@@ -134,6 +145,7 @@ def _count_bad_ticks(limits: GateLimits, memory: GateMemory, state: RobotState) 
         ~(state.voltage_v <= scalar.voltage_max_v),
         state.hardware_error != 0,
         np.abs(memory.asked_rad - state.joint_pos_rad) > scalar.tracking_error_rad,
+        memory.still_rad[2] - memory.still_rad[1] > limits.stuck_reach_rad,
     )
     counted: NDArray[np.int64] = (memory.bad_ticks + 1) * np.array(bad)
     return counted

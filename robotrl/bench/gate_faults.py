@@ -13,7 +13,7 @@ from robotrl.spec.gate import Level, Request, Verdict
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.state import CommandKind, Floats, RobotState
 
-TRACKING = "limits.tracking_error_rad"
+TRACKING, STUCK = "limits.tracking_error_rad", "limits.stuck_nm"
 
 SLACK = 1e-9
 """Width around a computed bound, in its own unit, in which two ways of computing it may differ."""
@@ -68,13 +68,21 @@ class Judge:
         self._on_lost = Level[robot.limits.on_lost_sensing.upper()]
         self._counts: dict[tuple[str, str], tuple[int, int]] = {}
         """Failures in a row of a check of a joint: those that are sure, and with those that may be."""
+        self._still: dict[str, tuple[float, list[float]]] = {}
+        """What each joint reads, and everywhere that it was asked to be since it first read so."""
 
     def forget(self) -> None:
         """Count from nothing."""
         self._counts.clear()
+        self._still.clear()
 
     def tick(
-        self, found: Findings, state: RobotState, request: Request, asked: list[float], now_s: float
+        self,
+        found: Findings,
+        state: RobotState,
+        request: Request,
+        asked: list[float],
+        now_s: float,
     ) -> None:
         """Find everything that is wrong in one tick; call once for each.
 
@@ -88,6 +96,7 @@ class Judge:
         self.joints(found, state, now_s)
         self._senses(found, state, now_s)
         self._health(found, state, asked)
+        self._stillness(found, state, asked)
         if request.kind is CommandKind.TRACK:
             self._request(found, request)
 
@@ -144,12 +153,13 @@ class Judge:
             return
         w, x, y, z = quat.tolist()
         length = math.hypot(w, x, y, z)
-        found.beyond(abs(length - 1.0) - 0.05, "imu_quat", self._on_lost)
-        if "imu_quat" in found.sure or limits.on_fall is None or limits.tilt_rad is None:
+        excess = abs(length - 1.0) - 0.05
+        found.beyond(excess, "imu_quat", self._on_lost)
+        if excess > SLACK or limits.on_fall is None or limits.tilt_rad is None:
             return
         up = 1.0 - 2.0 * (x * x + y * y) / length**2
         tilt_rad = math.acos(min(max(up, -1.0), 1.0))
-        slack = math.inf if "imu_quat" in found.maybe else 1e-7
+        slack = math.inf if excess > -SLACK else 1e-7
         found.beyond(
             tilt_rad - limits.tilt_rad, "limits.tilt_rad", Level[limits.on_fall.upper()], slack=slack
         )
@@ -174,6 +184,20 @@ class Judge:
             self._count(found, "limits.voltage_max_v", name, voltage_v - limits.voltage_max_v)
             self._count(found, "hardware_error", name, float(error != 0))
             self._count(found, TRACKING, name, -1.0 if math.isnan(away) else away, SLACK)
+
+    def _stillness(self, found: Findings, state: RobotState, asked: list[float]) -> None:
+        """A joint that reads the same although it was asked to go far enough."""
+        limit_nm, stiffness = self._limits.stuck_nm, self._robot.stiffness_nm_rad.tolist()
+        measured = state.joint_pos_rad.tolist(), state.joint_age_s.tolist()
+        for name, pos, age_s, target, gain in zip(self.names, *measured, asked, stiffness, strict=True):
+            before, targets = self._still.get(name, (math.nan, []))
+            if not (before == pos and age_s < self._robot.control.period_s) or math.isnan(target):
+                targets = []
+            targets = targets if math.isnan(target) else [*targets, target]
+            self._still[name] = pos, targets
+            if limit_nm is not None:
+                travel = max(targets) - min(targets) if targets else 0.0
+                self._count(found, STUCK, name, travel - limit_nm / gain, SLACK)
 
     def _count(self, found: Findings, cause: str, name: str, excess: float, slack: float = 0.0) -> None:
         """Count on where a check has failed; what is no number has failed."""

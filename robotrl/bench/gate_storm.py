@@ -127,7 +127,7 @@ class JointStorm(Storm):
         self._past = [*self._past[-5:], state]
         if not self._lasts and self._luck(0.03):
             self._attack = self._random.choice(self._attacks())()
-            self._lasts = self._random.choice((1, 1, 2, 3, self._robot.limits.fault_ticks, 8))
+            self._lasts = self._random.choice((1, 1, 2, 3, self._robot.limits.fault_ticks, 12))
         if not self._lasts or self._attack is None:
             return state
         self._lasts -= 1
@@ -167,7 +167,8 @@ class JointStorm(Storm):
 
     def _attacks(self) -> tuple[Callable[[], Callable[[RobotState], RobotState]], ...]:
         """What may befall this robot's measurements."""
-        attacks = (self._one_value, self._one_value, self._one_value, self._error, self._silence, self._old)
+        single = (self._one_value, self._one_value, self._one_value)
+        attacks = (*single, self._error, self._stuck, self._silence, self._old)
         imu = (self._imu_value, self._attitude) if self._robot.imu else ()
         return (*attacks, *imu, *((self._estimate,) if self._robot.estimator else ()))
 
@@ -188,6 +189,18 @@ class JointStorm(Storm):
         error = np.zeros(self._n, dtype=np.int64)
         error[self._random.randrange(self._n)] = self._random.choice((1, 32, -1, 2**40))
         return lambda state: dataclasses.replace(state, hardware_error=error)
+
+    def _stuck(self) -> Callable[[RobotState], RobotState]:
+        """Encoders that repeat their last count, in answers that are fresh."""
+        last, stuck = (
+            self._past[-1].joint_pos_rad,
+            self._noise.random(self._n) < self._random.choice((0.1, 1.0)),
+        )
+
+        def change(state: RobotState) -> RobotState:
+            return dataclasses.replace(state, joint_pos_rad=np.where(stuck, last, state.joint_pos_rad))
+
+        return change
 
     def _silence(self) -> Callable[[RobotState], RobotState]:
         """Joints that answer no longer: their values stay, or were never there, and their ages grow."""

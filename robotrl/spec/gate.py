@@ -21,6 +21,7 @@ PERSISTENT = (
     "limits.voltage_max_v",
     "hardware_error",
     "limits.tracking_error_rad",
+    "limits.stuck_nm",
 )
 """Checks that must fail `fault_ticks` times in a row: one odd reading is no fault."""
 
@@ -100,6 +101,8 @@ class GateLimits:
     position_max_rad: Floats
     torque_reach_rad: Floats
     """Distance between target and measured position at which the servo reaches `torque_nm`."""
+    stuck_reach_rad: Floats
+    """How far what is asked of a joint may go while it reads the same; infinite where that is no fault."""
     period_s: float
     scalar: SafetyLimits
 
@@ -112,6 +115,7 @@ class GateLimits:
             position_min_rad=robot.position_min_rad,
             position_max_rad=robot.position_max_rad,
             torque_reach_rad=frozen(limits.torque_nm / robot.stiffness_nm_rad),
+            stuck_reach_rad=frozen((limits.stuck_nm or math.inf) / robot.stiffness_nm_rad),
             period_s=robot.control.period_s,
             scalar=limits,
         )
@@ -130,7 +134,10 @@ class GateMemory:
     limiting_since_s: float
     """Infinite while the gate is not limiting."""
     bad_ticks: NDArray[np.int64]
-    """(5, n) failures in a row of each check in `PERSISTENT`."""
+    """(6, n) failures in a row of each check in `PERSISTENT`."""
+    still_rad: Floats
+    """(3, n) what each joint reads, and the lowest and highest place it was asked to be since it first did,
+    in measurements of which none was missing; as `asked_rad`."""
     latched: Verdict
     now_s: float
 
@@ -140,4 +147,5 @@ class GateMemory:
         nothing = frozen(np.full(joint_count, np.nan))
         counts = np.zeros((len(PERSISTENT), joint_count), dtype=np.int64)
         limp = JointCommand(CommandKind.LIMP, nothing)
-        return cls(limp, nothing, None, nothing, -math.inf, math.inf, counts, CLEAR, -math.inf)
+        still = frozen(np.full((3, joint_count), np.nan))
+        return cls(limp, nothing, None, nothing, -math.inf, math.inf, counts, still, CLEAR, -math.inf)

@@ -21,7 +21,8 @@ Positive = Annotated[float, Between(1e-9)]
 class SafetyLimits:
     """The gate's numbers. See `robotrl.safety` for the order of checks.
 
-    Those that may be None belong to a sense that a robot may lack: see `OF_SENSES`.
+    Those that may be None belong to a sense that a robot may lack, see `OF_SENSES`; or, as `stuck_nm`, are
+    no fault of some robots.
     """
 
     command_speed_rad_s: Positive
@@ -52,6 +53,10 @@ class SafetyLimits:
     imu_stale_s: Positive | None = None
     on_fall: Reaction | None = None
     estimator_stale_s: Positive | None = None
+    stuck_nm: Positive | None = None
+    """A joint that reads the same to the last bit while it was asked to go so far that stiffness * travel is
+    more than this is a fault: its encoder is stuck, it is blocked, or without torque. None where that is no
+    fault, as of a finger on what it holds."""
 
 
 OF_SENSES: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -229,10 +229,8 @@ TIMELINES = [
         {"stuck_encoder": servo()},
         40,
         {
-            "LIMITING limits.torque_nm": (10, 27),
-            "LIMITING limits.command_speed_rad_s": (18, 27),
-            "DAMP limits.tracking_error_rad": (28, ON),
-            "DAMP limits.speed_rad_s": (40, ON),
+            "LIMITING limits.torque_nm": (10, 12),
+            "DAMP limits.stuck_nm": (13, ON),
         },
         Recovery.REARM,
         swing_rad=-0.04,

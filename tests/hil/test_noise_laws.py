@@ -105,7 +105,8 @@ def test_what_is_fresh_is_true_and_no_read_takes_two_periods(hail: Hail) -> None
             lost += int((~fresh).sum())
             ticks += 1
             if verdict.level >= Level.HOLD:
-                assert verdict.causes == {"limits.joint_stale_s"}
+                # A servo that could not be armed stands still.
+                assert verdict.causes <= {"limits.joint_stale_s", "limits.stuck_nm"}
                 robot.rearm()
         assert lost <= hail.lost * ticks * len(spec.joint)
         assert lost > 0 or hail.lost == 0

@@ -22,8 +22,11 @@ TICK_S = 1.0 / QUAD12.control.rate_hz
 
 
 def robot_with(joints: int, **limits: Any) -> RobotSpec:
-    """The shipped robot with another number of joints and other safety limits."""
-    many = of_size(QUAD12, joints)
+    """The shipped robot with another number of joints and other safety limits.
+
+    A calm state's joints stand still whatever they are sent to, so that by default that is no fault.
+    """
+    many, limits = of_size(QUAD12, joints), {"stuck_nm": None} | limits
     return dataclasses.replace(many, limits=dataclasses.replace(many.limits, **limits))
 
 

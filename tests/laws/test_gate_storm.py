@@ -22,7 +22,7 @@ from robotrl.runtime.modes import TRANSITIONS, Event, Mode, ModeMachine
 from robotrl.safety import guard
 from robotrl.safety_gripper import guard as gripper_guard
 from robotrl.spec.arm import ArmSpec
-from robotrl.spec.gate import GateLimits, GateMemory, Level, Request, Verdict
+from robotrl.spec.gate import PERSISTENT, GateLimits, GateMemory, Level, Request, Verdict
 from robotrl.spec.gripper import GripperCommand
 from robotrl.spec.robot import RobotSpec
 from robotrl.spec.state import CommandKind, JointCommand, RobotState, frozen
@@ -42,6 +42,13 @@ def test_no_law_is_broken_in_bad_weather(robot: RobotSpec) -> None:
     storm.run(800)
     for level in ("NONE", "LIMITING", robot.limits.on_fault.upper()):
         assert storm.seen[level] > 10, level
+
+
+def test_the_weather_is_bad_in_every_way() -> None:
+    storm = JointStorm(next(robot for robot in ROBOTS if robot.imu), 3)
+    storm.run(4000)
+    for cause in (*PERSISTENT, "limits.tilt_rad", "limits.joint_stale_s", "limits.imu_stale_s", "now_s"):
+        assert storm.seen[cause], cause
 
 
 @pytest.mark.parametrize("robot", ROBOTS, ids=named)
@@ -69,6 +76,13 @@ def test_no_law_of_the_gripper_is_broken_in_bad_weather(arm: ArmSpec, opening_m:
         assert storm.seen[level] > 50, level
 
 
+def following(robot: RobotSpec, memory: GateMemory, now_s: float) -> RobotState:
+    """A calm robot whose joints are where they were sent."""
+    state, command = calm(robot, now_s), memory.command
+    followed = command.kind is CommandKind.TRACK
+    return dataclasses.replace(state, joint_pos_rad=command.joint_target_rad.copy()) if followed else state
+
+
 def in_mode(robot: RobotSpec, mode: Mode) -> tuple[ModeMachine, GateMemory, Witness, float]:
     """A robot that got to a mode by legal steps, each followed by a second of calm ticks."""
     roads: dict[Mode, list[Event | None]] = {Mode.LIMP: [None]}
@@ -83,7 +97,7 @@ def in_mode(robot: RobotSpec, mode: Mode) -> tuple[ModeMachine, GateMemory, Witn
             machine.handle(step, now_s, robot.default_rad)
         for _ in range(2 + math.ceil(robot.limits.blend_in_s / limits.period_s)):
             now_s += limits.period_s
-            state = calm(robot, now_s)
+            state = following(robot, memory, now_s)
             request = machine.request(now_s, memory.command.joint_target_rad, robot.default_rad)
             command, memory, verdict = guard(limits, memory, state, request, now_s)
             assert not witness.tick(state, request, now_s, command, verdict)
@@ -104,7 +118,7 @@ def test_no_law_is_broken_at_a_boundary_in_any_mode(robot: RobotSpec, mode: Mode
                 memory, witness, now_s = memory_before, copy.deepcopy(witness_before, {**shared}), before_s
                 for _ in range(1 if name.startswith("joint") else robot.limits.fault_ticks):
                     now_s += limits.period_s
-                    state = calm(robot, now_s)
+                    state = following(robot, memory, now_s)
                     getattr(state, name)[joint] = value
                     held_rad = memory.command.joint_target_rad
                     request = machine.request(now_s, held_rad, robot.default_rad)

@@ -33,6 +33,7 @@ LAWS = (
     "tests/laws/test_gate_senses.py",
     "tests/laws/test_gate_memory.py",
     "tests/laws/test_gate_faults.py",
+    "tests/laws/test_gate_stuck.py",
     "tests/laws/test_every_robot.py",
 )
 

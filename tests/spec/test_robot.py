@@ -21,6 +21,7 @@ FILE = find_shipped("hardware", "quad12")
 TABLE = load_toml(FILE)
 NAMED = {("bus", "legs"), ("servo", "xc430_w240")}
 """Tables whose names are the robot's own: missing, they are missed by the joints that name them."""
+STUCK = ("limits", "stuck_nm")
 ENTRIES = [(path, value) for path, value in entries(TABLE) if path not in NAMED]
 RECORDS: list[tuple[Any, ...]] = [
     (), ("control",), ("imu",), ("supply",), ("limits",), ("joint", 0), *sorted(NAMED)
@@ -73,7 +74,12 @@ def test_the_lists_of_entries_and_records_are_the_whole_file() -> None:
     assert tables - by_name == {path for path in RECORDS if path} - {("joint", 0)}
 
 
-@pytest.mark.parametrize("path", [path for path, _ in ENTRIES], ids=names)
+def test_what_is_no_fault_of_a_robot_is_left_out(folder: Path) -> None:
+    robot = accepted(folder, without(TABLE, STUCK))
+    assert robot.limits.stuck_nm is None
+
+
+@pytest.mark.parametrize("path", [path for path, _ in ENTRIES if path != STUCK], ids=names)
 def test_no_entry_can_be_left_out(folder: Path, path: tuple[Any, ...]) -> None:
     error = refusal(folder, without(TABLE, path))
     assert error.key == dotted(path)
