@@ -37,6 +37,7 @@ class Export:
         """Export, then write the card from the file itself."""
         from robotrl.cli.deployed import read_trained
         from robotrl.export.card import card_of
+        from robotrl.export.measured import forget_measured
         from robotrl.export.onnx import export_policy
         from robotrl.export.verify import TRACE_TICKS
         from robotrl.spec.contract_parts import Provenance
@@ -55,6 +56,7 @@ class Export:
         report = export_policy(
             file, run.interface, run.actor, run.robot, run.recorded, provenance, run.command_range
         )
+        forget_measured(file)
         file.with_name("card.md").write_text(card_of(file), encoding="utf-8")
         print_report(file, report, as_json=self.json)
         return 0

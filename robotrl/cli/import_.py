@@ -35,6 +35,7 @@ class Import:
         from robotrl.export.card import card_of
         from robotrl.export.foreign import read_foreign
         from robotrl.export.importing import import_policy
+        from robotrl.export.measured import forget_measured
         from robotrl.spec.hardware import load_hardware
         from robotrl.spec.records import read_text
         from robotrl.spec.shipped import find_shipped
@@ -45,6 +46,7 @@ class Import:
         robot = load_hardware(find_shipped("hardware", spec.robot))
         self.out.parent.mkdir(parents=True, exist_ok=True)
         report = import_policy(self.out, self.onnx, spec, self.terms, robot, versions())
+        forget_measured(self.out)
         self.out.with_name("card.md").write_text(card_of(self.out), encoding="utf-8")
         print_report(self.out, report, as_json=self.json)
         return 0

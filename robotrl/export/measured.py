@@ -54,6 +54,11 @@ def read_measured(policy: Path, sha256: str) -> Measured:
     return found
 
 
+def forget_measured(policy: Path) -> None:
+    """Remove the figures beside a policy file: they are of the policy that lay there before."""
+    policy.with_name(NAME).unlink(missing_ok=True)
+
+
 def keep_measured(policy: Path, sha256: str, how: How, figures: Figures) -> None:
     """Write figures beside a policy file, in the place of older ones got in the same way."""
     file = policy.with_name(NAME)

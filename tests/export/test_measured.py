@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from robotrl.cli.main import main
 from robotrl.errors import ConfigError, PolicyError
 from robotrl.export.card import card_of
 from robotrl.export.measured import NAME, keep_measured, read_measured
 from robotrl.spec.contract import read_policy_file
 from robotrl.spec.shipped import find_shipped
+from tests.export import foreign_policy as foreign
 
 
 @pytest.fixture
@@ -49,6 +51,17 @@ def test_figures_of_another_policy_are_refused(file: Path) -> None:
         PolicyError, match=rf"{NAME}: sha256: is of another policy, got '0+'; allowed: [0-9a-f]+"
     ):
         card_of(file)
+
+
+def test_a_new_policy_takes_the_place_of_an_old_one_and_of_its_figures(tmp_path: Path) -> None:
+    model, out = foreign.mlp(tmp_path), tmp_path / "out" / "policy.onnx"
+    for seed in (0.25, 0.5):
+        scale = foreign.WALK["action"] | {"scale_rad": [seed]}
+        toml = foreign.description(tmp_path, action=scale)
+        assert main(["import", str(model), str(toml), "--out", str(out), "--json"]) == 0
+        assert "Through the runtime" not in out.with_name("card.md").read_text(encoding="utf-8")
+        keep_measured(out, read_policy_file(out)[2], "through_runtime", {"return_ratio": 1.0})
+        assert "Through the runtime" in card_of(out)
 
 
 @pytest.mark.parametrize(
