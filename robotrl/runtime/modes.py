@@ -117,8 +117,8 @@ class ModeMachine:
         self._ends = {Mode.RISE: robot.default_rad, Mode.PARK: robot.park_rad}
         self._lasts_s = {Mode.RISE: robot.control.stand_s, Mode.PARK: robot.control.park_s}
         self._default_rad = robot.default_rad
-        self._start_rad = robot.default_rad
-        self._since_s = 0.0
+        self._start_rad: Floats
+        self._since_s: float  # of the ramp, if there is one
 
     def handle(self, event: Event, now_s: float, posture_rad: Floats) -> None:
         """Change the mode.

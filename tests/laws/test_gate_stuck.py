@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from robotrl.spec.gate import Level, Request, Verdict
+from robotrl.spec.gate import GateLimits, Level, Request, Verdict
 from robotrl.spec.state import CommandKind, Floats
 from tests.laws.rig import TICK_S, Gate, robot_with, track
 
@@ -54,6 +54,19 @@ def test_it_is_a_fault_beyond_the_limit_for_so_many_ticks_in_a_row(gate: Gate, s
 
 def test_at_the_limit_it_is_none(gate: Gate) -> None:
     assert all(v.level < Level.HOLD for v in verdicts(gate, [REACH_RAD - 1e-6] * (10 * TICKS)))
+
+
+def test_at_the_very_limit_it_is_none() -> None:
+    """To the last bit, for a joint whose default is zero."""
+    reach_rad = GateLimits.of(ROBOT).stuck_reach_rad[0]
+    assert ROBOT.default_rad[0] == 0.0
+    for way_rad, stuck in ((reach_rad, False), (math.nextafter(reach_rad, 1.0), True)):
+        gate, target = Gate(ROBOT), ROBOT.default_rad.copy()
+        gate.settle()
+        target[0] = way_rad
+        for _ in range(TICKS + 1):
+            verdict = gate.tick(track(target))
+        assert (verdict.causes == {"limits.stuck_nm"}) is stuck
 
 
 def test_the_way_to_and_fro_counts_and_not_the_distance_from_the_reading(gate: Gate) -> None:

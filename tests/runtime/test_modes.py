@@ -73,6 +73,13 @@ def test_what_is_not_in_the_table_is_refused_and_changes_nothing(mode: Mode, eve
         assert machine.mode is mode
 
 
+def test_a_refusal_says_what_the_operator_may_ask_for_instead() -> None:
+    with pytest.raises(ModeError) as refused:
+        machine_in(Mode.STAND).handle(Event.REARM, 0.0, HERE)
+    says = "'rearm' is not possible in mode stand; possible: estop, limp, policy"
+    assert str(refused.value) == says
+
+
 def test_only_the_operator_gets_a_robot_up() -> None:
     for (start, event), end in TRANSITIONS.items():
         if KIND_OF.get(start, CommandKind.TRACK) > KIND_OF.get(end, CommandKind.TRACK):
@@ -90,6 +97,7 @@ def test_limp_is_possible_from_everywhere_and_a_stopped_robot_is_not_moved_for_i
 
 
 def test_every_mode_has_an_answer_to_every_command_the_gate_can_give_in_it() -> None:
+    assert set(GATE_EVENTS) == set(CommandKind)
     for mode, (kind, event) in itertools.product(Mode, GATE_EVENTS.items()):
         possible = kind >= KIND_OF.get(mode, CommandKind.TRACK)
         assert ((mode, event) in TRANSITIONS) is possible
@@ -101,6 +109,7 @@ def test_every_mode_has_an_answer_to_every_command_the_gate_can_give_in_it() -> 
 def test_each_mode_asks_for_its_kind_under_its_own_name(mode: Mode) -> None:
     request = machine_in(mode).request(0.0, HERE, HERE)
     assert request.kind is KIND_OF.get(mode, CommandKind.TRACK)
+    assert np.isnan(request.joint_target_rad).all() == (request.kind is not CommandKind.TRACK)
     assert request.source == mode.value
 
 
