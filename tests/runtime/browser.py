@@ -45,6 +45,10 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BINARIES)), None)
 
 
+LEFT = "Inspected target navigated or closed"
+"""What the browser answers where a page is just being left."""
+
+
 class PageError(Exception):
     """The page or the browser did not do what it was told."""
 
@@ -74,7 +78,8 @@ class Browser:
         self._number = 0
         self._rest = b""
         self.complaints: list[str] = []
-        """What the page's scripts threw, and what the browser refused to load or run."""
+        """What the page's scripts threw, and what the browser refused to load or run for it."""
+        self._origin = ""
         self._session = ""
         [target] = [t for t in self._call("Target.getTargets")["targetInfos"] if t["type"] == "page"]
         attached = self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
@@ -84,6 +89,7 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Go to a page."""
+        self._origin = "/".join(url.split("/")[:3])
         self._call("Page.navigate", url=url)
         self.await_true("document.readyState === 'complete'")
 
@@ -99,16 +105,24 @@ class Browser:
         return answer["result"].get("value")
 
     def await_true(self, expression: str) -> None:
-        """Wait until an expression is true in the page.
+        """Wait until an expression is true in the page, or in the one that it is being left for.
 
         Raises:
             PageError: it never is.
         """
         give_up_s = time.monotonic() + PATIENCE_S
-        while not self.value(expression):
+        while not self._is_true(expression):
             if time.monotonic() > give_up_s:
                 raise PageError(f"{expression} is still {self.value(expression)!r}")
             time.sleep(0.05)
+
+    def _is_true(self, expression: str) -> bool:
+        try:
+            return bool(self.value(expression))
+        except PageError as error:
+            if LEFT in str(error):
+                return False
+            raise
 
     def click(self, selector: str, *, at: float = 0.5) -> None:
         """Press the left mouse button over an element, which nothing may cover.
@@ -190,4 +204,7 @@ class Browser:
         if message.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(str(message["params"]["exceptionDetails"]))
         if message.get("method") == "Log.entryAdded":
-            self.complaints.append(str(message["params"]["entry"]["text"]))
+            entry = message["params"]["entry"]
+            # The page before may have gone on asking for a server that has ended meanwhile.
+            if str(entry.get("url", self._origin)).startswith(self._origin):
+                self.complaints.append(str(entry["text"]))
