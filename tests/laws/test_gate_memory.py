@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robotrl.safety import estop, guard
-from robotrl.spec.gate import GateLimits, GateMemory, Level, Request, Verdict
+from robotrl.spec.gate import GateLimits, GateMemory, Level, Request, Verdict, strongest
 from robotrl.spec.state import CommandKind
 from tests.laws.rig import TICK_S, Gate, calm, robot_with, track
 
@@ -173,3 +173,19 @@ def test_a_verdict_reads_as_level_causes_and_joints() -> None:
     causes, joints = frozenset({"b", "limits.a"}), frozenset({"RR_hip", "FL_knee"})
     assert str(Verdict(Level.DAMP, causes, joints)) == "DAMP: b, limits.a (FL_knee, RR_hip)"
     assert str(Verdict(Level.LIMP, frozenset({"estop"}))) == "LIMP: estop"
+
+
+def test_a_gate_that_limits_in_its_first_tick_is_not_tired() -> None:
+    """The first request of all is beyond a position limit."""
+    gate = Gate(ROBOT)
+    verdict = gate.tick(track(ROBOT.position_max_rad + 0.1))
+    assert verdict.level is Level.LIMITING
+
+
+def test_the_strongest_verdict_has_the_causes_and_joints_of_all() -> None:
+    weak = Verdict(Level.LIMITING, frozenset({"limits.torque_nm"}), frozenset({"joint1"}))
+    strong = Verdict(Level.DAMP, frozenset({"hardware_error"}), frozenset({"joint2"}))
+    assert strongest(Verdict(), weak) == weak
+    both = frozenset({"limits.torque_nm", "hardware_error"}), frozenset({"joint1", "joint2"})
+    assert strongest(weak, Verdict(), strong) == Verdict(Level.DAMP, *both)
+    assert strongest(Verdict(), Verdict()) == Verdict()
