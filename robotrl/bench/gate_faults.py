@@ -77,12 +77,7 @@ class Judge:
         self._still.clear()
 
     def tick(
-        self,
-        found: Findings,
-        state: RobotState,
-        request: Request,
-        asked: list[float],
-        now_s: float,
+        self, found: Findings, state: RobotState, request: Request, asked: list[float], now_s: float
     ) -> None:
         """Find everything that is wrong in one tick; call once for each.
 

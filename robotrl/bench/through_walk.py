@@ -15,6 +15,7 @@ from torch import Tensor
 from robotrl.bench.evaluate import EPISODE_S
 from robotrl.bench.lockstep import LockstepRobot, WitnessedBody
 from robotrl.bench.resimulate import FileDriver, Tensors, initial_memory
+from robotrl.bench.transfer import SHOWN
 from robotrl.runtime.clock import FakeClock
 from robotrl.runtime.loop import Loop
 from robotrl.runtime.modes import Event, Mode
@@ -28,8 +29,6 @@ from robotrl.spec.state import Floats
 from robotrl.tasks.rewards import Rewards
 from robotrl.tasks.velocity import DOWN, VelocityStep, rotate_into_body
 
-COMPARED = ("joint_pos", "joint_vel", "gravity", "imu_gyro")
-"""Channels to compare. `gravity` is its direction in the body, from `imu_quat`, which also has a heading."""
 QUANTILES = np.linspace(0.01, 0.99, 99)
 NARROWEST = 0.01
 """In a channel's unit: what training hardly moved at all counts as spread so far."""
@@ -94,7 +93,7 @@ def compared(steps: Sequence[Tensors]) -> dict[str, Floats]:
     """Join the channels (B, ...) of steps, as they are compared."""
     joined = {name: torch.cat([step[name] for step in steps]) for name in steps[0]}
     joined["gravity"] = rotate_into_body(joined["imu_quat"], torch.tensor([DOWN]))
-    return {name: joined[name].double().numpy() for name in COMPARED}
+    return {name: joined[name].double().numpy() for name in SHOWN}
 
 
 def walk_through_runtime(
@@ -257,7 +256,7 @@ def differences(real: Mapping[str, Floats], trained: Mapping[str, Floats]) -> di
         deviations of training's.
     """
     found = {}
-    for name in COMPARED:
+    for name in SHOWN:
         ours, theirs = (np.quantile(values[name], QUANTILES, axis=0) for values in (real, trained))
         spread = np.maximum(trained[name].std(axis=0), NARROWEST)
         for i, distance in enumerate(np.abs(ours - theirs).mean(axis=0) / spread):

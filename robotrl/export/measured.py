@@ -40,18 +40,20 @@ def read_measured(policy: Path, sha256: str) -> Measured:
         ConfigError: an unknown or ill-typed entry.
     """
     file = policy.with_name(NAME)
-    if not file.exists():
-        return Measured(sha256)
-    try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PolicyError(f"cannot be read as figures: {error}", file=file) from error
-    found = read_record(Measured, table, file=file)
+    found = _read(file) if file.exists() else Measured(sha256)
     if found.sha256 != sha256:
         raise PolicyError(
             "is of another policy", file=file, key="sha256", value=found.sha256, allowed=f"{sha256}"
         )
     return found
+
+
+def _read(file: Path) -> Measured:
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"cannot be read as figures: {error}", file=file) from error
+    return read_record(Measured, table, file=file)
 
 
 def forget_measured(policy: Path) -> None:
@@ -60,11 +62,15 @@ def forget_measured(policy: Path) -> None:
 
 
 def keep_measured(policy: Path, sha256: str, how: How, figures: Figures) -> None:
-    """Write figures beside a policy file, in the place of older ones got in the same way."""
+    """Write figures beside a policy file, for older ones got in the same way and for those of another policy.
+
+    Raises:
+        PolicyError: what lies there cannot be read.
+        ConfigError: it has an unknown or ill-typed entry.
+    """
     file = policy.with_name(NAME)
-    try:
-        before = read_measured(policy, sha256)
-    except PolicyError:  # of the policy that lay here before
+    before = _read(file) if file.exists() else Measured(sha256)
+    if before.sha256 != sha256:
         before = Measured(sha256)
     table = asdict(before) | {how: {name: float(f"{value:.6g}") for name, value in figures.items()}}
     file.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,6 @@ from robotrl.bench.lockstep import LockstepRobot, WitnessedBody
 from robotrl.bench.resimulate import FileDriver, Training, find_training, training_env
 from robotrl.bench.through import ready_ticks
 from robotrl.bench.through_walk import (
-    COMPARED,
     Judge,
     Walked,
     WalkTrials,
@@ -21,6 +20,7 @@ from robotrl.bench.through_walk import (
     walk_in_training,
     walk_through_runtime,
 )
+from robotrl.bench.transfer import SHOWN
 from robotrl.runtime.policy import Policy
 from robotrl.sim.env import Env
 from robotrl.spec.robot import RobotSpec, load_robot
@@ -62,7 +62,7 @@ def test_a_good_policy_earns_as_much_through_the_runtime(
     assert (walks.returns < 1.1 * walked.walks.returns).all()
     steps, episodes, _ = walked.commands.shape
     assert report.ticks >= steps * episodes
-    for name in COMPARED:
+    for name in SHOWN:
         assert len(walked.walks.seen[name]) == steps * episodes
         assert len(walks.seen[name]) == steps * episodes
     assert max(differences(walks.seen, walked.walks.seen).values()) < 1.0
@@ -122,7 +122,7 @@ def sensordata(model: mujoco.MjModel, env: Env[VelocityStep]) -> np.ndarray[tupl
 
 def test_what_is_shifted_or_widened_is_named_first() -> None:
     rng = np.random.default_rng(1)
-    trained = {name: rng.normal(0.0, 2.0, (5000, 3)) for name in COMPARED}
+    trained = {name: rng.normal(0.0, 2.0, (5000, 3)) for name in SHOWN}
     real = {name: values.copy() for name, values in trained.items()}
     real["joint_vel"][:, 1] += 4.0
     real["imu_gyro"][:, 2] *= 2.0

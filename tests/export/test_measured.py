@@ -76,3 +76,6 @@ def test_damaged_figures_are_refused(file: Path, text: str, error: type[Exceptio
     file.with_name(NAME).write_text(text, encoding="utf-8")
     with pytest.raises(error, match=said):
         card_of(file)
+    with pytest.raises(error, match=said):
+        keep_measured(file, read_policy_file(file)[2], "in_original", {"success_last": 1.0})
+    assert file.with_name(NAME).read_text(encoding="utf-8") == text, "nothing is lost"

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robotrl.learn.actor_critic import kl_divergence, log_density
+from robotrl.learn.actor_critic import ActorCritic, OnPolicyParams, kl_divergence, log_density
 from robotrl.learn.group import Group
-from robotrl.learn.networks import Actor, Unmirrored, mirror_mlp
+from robotrl.learn.networks import HIDDEN_GAIN, Actor, Unmirrored, mirror_mlp
 from robotrl.learn.normalize import RunningNorm
 from robotrl.learn.ppo import Ppo, PpoParams
+from robotrl.learn.recurrent import MemoryParams
 from robotrl.learn.rollout import Rollout
+from robotrl.tasks.task import Mirror
 
 SOURCE, SIGN = (1, 0, 2, 3), (1.0, 1.0, -1.0, 1.0)
 OUT_SOURCE, OUT_SIGN = (2, 1, 0), (1.0, -1.0, 1.0)
@@ -181,3 +183,33 @@ def test_without_a_reflection_statistics_are_those_of_the_data() -> None:
     ppo.update(rollout)
     ppo.model.merge_statistics(rollout, Group())
     torch.testing.assert_close(ppo.actor.norm.mean, rollout.observation.mean((0, 1)))
+
+
+@pytest.mark.parametrize("memory", [None, MemoryParams(kind="gru", width=8)])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_hidden_layers_begin_at_the_gain_that_is_asked_for(
+    mirrored: bool, memory: MemoryParams | None
+) -> None:
+    """Of actor and critic; last layers and what remembers begin as ever."""
+    ends = (Mirror(SOURCE, SIGN), Mirror((), ()), Mirror(OUT_SOURCE, OUT_SIGN))
+    plain = (Unmirrored(4), Unmirrored(0), Unmirrored(3))
+    found = []
+    for gain in (HIDDEN_GAIN, 1.0):
+        torch.manual_seed(0)
+        params = OnPolicyParams(
+            steps=8,
+            gamma=0.99,
+            gae_lambda=0.95,
+            init_std=0.5,
+            hidden=(16, 8),
+            hidden_gain=gain,
+            memory=memory,
+        )
+        found.append(ActorCritic(params, *(ends if mirrored else plain)))
+    for part in ("actor.net", "critic"):
+        usual, small = (dict(model.get_submodule(part).named_parameters()) for model in found)
+        weights = [name for name in usual if name.endswith("weight")]
+        for name in weights:
+            inside = name != weights[-1] and not name.startswith(("enter", "recall"))
+            factor = HIDDEN_GAIN if inside else 1.0
+            torch.testing.assert_close(usual[name], factor * small[name])
