@@ -80,10 +80,9 @@ def guard(
     ticking = memory.now_s < now_s < math.inf
     elapsed_s = min(now_s - memory.now_s, limits.period_s)  # a stalled loop earns no larger step
     step_rad = limits.scalar.command_speed_rad_s * elapsed_s
-    memory = replace(
-        memory, still_rad=_watch(limits, memory, state), now_s=now_s if ticking else memory.now_s
-    )
-    memory = replace(memory, bad_ticks=_count_bad_ticks(limits, memory, state))
+    still_rad = _watch(limits, memory, state)
+    bad = _count_bad_ticks(limits, memory, still_rad, state)
+    memory = replace(memory, still_rad=still_rad, bad_ticks=bad, now_s=now_s if ticking else memory.now_s)
     fault = _faults(limits, memory, state, request, now_s, ticking)
     base = _previous_target(limits, memory, state)
     if fault.level or request.kind is not CommandKind.TRACK:
@@ -132,11 +131,13 @@ def _watch(limits: GateLimits, memory: GateMemory, state: RobotState) -> Floats:
     """Note where each joint was asked to be since it first read what it reads anew now, as `still_rad`."""
     asked, (before, low, high) = memory.asked_rad, memory.still_rad
     same = (before == state.joint_pos_rad) & (low <= high) & (state.joint_age_s < limits.period_s)
-    low, high = (np.where(same, f(end, asked), asked) for f, end in ((np.minimum, low), (np.maximum, high)))
-    return frozen((state.joint_pos_rad, low, high))
+    low, high = np.minimum(low, asked), np.maximum(high, asked)
+    return frozen((state.joint_pos_rad, np.where(same, low, asked), np.where(same, high, asked)))
 
 
-def _count_bad_ticks(limits: GateLimits, memory: GateMemory, state: RobotState) -> NDArray[np.int64]:
+def _count_bad_ticks(
+    limits: GateLimits, memory: GateMemory, still_rad: Floats, state: RobotState
+) -> NDArray[np.int64]:
     """Count on where a check fails; a health value that is no number fails."""
     scalar = limits.scalar
     bad = (
@@ -145,10 +146,9 @@ def _count_bad_ticks(limits: GateLimits, memory: GateMemory, state: RobotState) 
         ~(state.voltage_v <= scalar.voltage_max_v),
         state.hardware_error != 0,
         np.abs(memory.asked_rad - state.joint_pos_rad) > scalar.tracking_error_rad,
-        memory.still_rad[2] - memory.still_rad[1] > limits.stuck_reach_rad,
+        still_rad[2] - still_rad[1] > limits.stuck_reach_rad,
     )
-    counted: NDArray[np.int64] = (memory.bad_ticks + 1) * np.array(bad)
-    return counted
+    return np.where(np.array(bad), memory.bad_ticks + 1, 0)
 
 
 def _lost_joints(limits: GateLimits, state: RobotState, now_s: float) -> dict[str, NDArray[np.bool_]]:
@@ -241,10 +241,10 @@ def _flag(limits: GateLimits, level: Level, wrong: Wrong) -> Verdict:
     """Return `level` with the causes that apply and the joints they apply to, or a clear verdict."""
     causes, joints = set[str](), set[str]()
     for cause, bad in wrong.items():
-        if isinstance(bad, np.ndarray):
+        if not isinstance(bad, np.ndarray):
+            causes |= {cause} if bad else set()
+        elif 1 in bad.tobytes():  # ten times as fast as any()
             for joint in compress(limits.joint_names, bad.tolist()):
                 causes.add(cause.format(joint))
                 joints.add(joint)
-        elif bad:
-            causes.add(cause)
     return Verdict(level, frozenset(causes), frozenset(joints)) if causes else CLEAR

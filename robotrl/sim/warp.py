@@ -26,6 +26,8 @@ except ModuleNotFoundError as error:
         f"warp worlds need {error.name}: pip install 'robotrl[gpu]'", name=error.name
     ) from error
 
+from robotrl.sim.warp_rows import as_words, gather, mark, repeated_rows, scatter, zeros
+
 wp.config.log_level = wp.LOG_WARNING  # not a line for every kernel that is loaded
 wp.init()
 
@@ -289,7 +291,7 @@ class WarpWorlds:
         every, few = self._all, self._few
         self._mask_array.zero_()
         marks = [self._mask_array, self._seen_array]
-        wp.launch(_mark, few.num, [self._ids_array, every.data.overflow], marks)
+        wp.launch(mark, few.num, [self._ids_array, every.data.overflow], marks)
         mjw.reset_data(every.model, every.data, self._mask_array)
         mjw.reset_data(few.model, few.data, self._everyone)
         wp.copy(few.data.qpos, self._start_qpos_array)
@@ -297,18 +299,18 @@ class WarpWorlds:
         self._gather_fields()
         mjw.forward(few.model, few.data)
         for target, source in self._data_words.values():
-            wp.launch(_scatter, source.shape, [self._ids_array, source], [target])
+            wp.launch(scatter, source.shape, [self._ids_array, source], [target])
 
     def _settle_chosen(self, goals: wp.array | None) -> None:
         """Take the chosen worlds' substeps in `few`, if any, and derive their values there."""
         self._gather_fields()
         for every, few in self._state_words:
-            wp.launch(_gather, few.shape, [self._ids_array, every], [few])
+            wp.launch(gather, few.shape, [self._ids_array, every], [few])
         if goals is not None:
             self._substeps(self._few, goals)
         mjw.forward(self._few.model, self._few.data)
         for every, few in (*self._state_words, *self._data_words.values()):
-            wp.launch(_scatter, few.shape, [self._ids_array, few], [every])
+            wp.launch(scatter, few.shape, [self._ids_array, few], [every])
 
     def _work_out_constants(self) -> None:
         self._gather_fields()
@@ -316,11 +318,11 @@ class WarpWorlds:
         for name in _DERIVED:
             if name in self._field_words:
                 target, source = self._field_words[name]
-                wp.launch(_scatter, source.shape, [self._ids_array, source], [target])
+                wp.launch(scatter, source.shape, [self._ids_array, source], [target])
 
     def _gather_fields(self) -> None:
         for source, target in self._field_words.values():
-            wp.launch(_gather, target.shape, [self._ids_array, source], [target])
+            wp.launch(gather, target.shape, [self._ids_array, source], [target])
 
     def _run(self, name: Hashable, work: Callable[[], None]) -> None:
         """Do a piece of work on torch's stream: plainly at first, from then on as a graph."""
@@ -357,21 +359,21 @@ class WarpWorlds:
 
     def _allocate(self, few: int) -> None:
         """Make the buffers that graphs read, each with its torch view."""
-        self._ids_array, self._ids = _shared((few,), wp.int32)
-        self._start_qpos_array, self._start_qpos = _shared((few, self.model.nq), wp.float32)
-        self._start_qvel_array, self._start_qvel = _shared((few, self.model.nv), wp.float32)
-        self._seen_array, self._seen = _shared((self.num,), wp.int32)
+        self._ids_array, self._ids = zeros((few,), wp.int32)
+        self._start_qpos_array, self._start_qpos = zeros((few, self.model.nq), wp.float32)
+        self._start_qvel_array, self._start_qvel = zeros((few, self.model.nv), wp.float32)
+        self._seen_array, self._seen = zeros((self.num,), wp.int32)
         self._mask_array, self._everyone = wp.zeros(self.num, dtype=bool), wp.ones(few, dtype=bool)
         self._overflow = wp.to_torch(self._all.data.overflow)
         pairs = [(getattr(self._all.data, name), getattr(self._few.data, name)) for name in _STATE]
-        self._state_words = [(_words(every), _words(few)) for every, few in pairs if every.size]
+        self._state_words = [(as_words(every), as_words(few)) for every, few in pairs if every.size]
         self._mocap = [wp.to_torch(a) for a in (self._all.data.mocap_pos, self._all.data.mocap_quat)]
 
     def _goal_buffer(self, substeps: int, worlds: int) -> tuple[wp.array, Tensor]:
         key = substeps, worlds
         if key not in self._goals:
             with wp.ScopedDevice(self._warp_device):
-                self._goals[key] = _shared((*key, self.model.nu), wp.float32)
+                self._goals[key] = zeros((*key, self.model.nu), wp.float32)
                 wp.synchronize_device()
         return self._goals[key]
 
@@ -385,7 +387,7 @@ class WarpWorlds:
             self._all.model.opt.run_rne_postconstraint = self._few.model.opt.run_rne_postconstraint = True
             self._run(name, lambda: mjw.rne_postconstraint(self._all.model, self._all.data))
         self._views[name] = wp.to_torch(every).view(self.num, *shape)
-        self._data_words[name] = _words(every), _words(few)
+        self._data_words[name] = as_words(every), as_words(few)
 
     def _expand(self, name: str) -> None:
         """Give a model field a row for each world, in both batches."""
@@ -396,7 +398,7 @@ class WarpWorlds:
         if name in _FOLDED and self.model.actuator_damping.any():
             raise SimulationError(f"{name} cannot differ between worlds on warp: actuators have damping too")
         shared = getattr(record, attribute)
-        every, few = _repeated(shared, self.num), _repeated(shared, self._few.num)
+        every, few = repeated_rows(shared, self.num), repeated_rows(shared, self._few.num)
         wp.synchronize_device(shared.device)  # nothing still reads what is replaced here
         setattr(record, attribute, every)
         setattr(few_record, attribute, few)
@@ -405,7 +407,7 @@ class WarpWorlds:
                 setattr(batch.model, _SWITCHES[name], True)
         shape = np.shape(getattr(*owner(self.model, name)))
         self._fields[name] = wp.to_torch(every).view(self.num, *shape)
-        self._field_words[name] = _words(every), _words(few)
+        self._field_words[name] = as_words(every), as_words(few)
         self._graphs.clear()
 
 
@@ -415,32 +417,6 @@ class _Batch:
     def __init__(self, model: mjw.Model, host: mujoco.MjModel, num: int, nconmax: int, njmax: int) -> None:
         self.model, self.num = model, num
         self.data = mjw.make_data(host, nworld=num, nconmax=nconmax, njmax=njmax)
-
-
-@wp.kernel  # type: ignore[untyped-decorator]
-def _mark(
-    ids: wp.array[wp.int32], overflow: wp.array[wp.int32], mask: wp.array[wp.bool], seen: wp.array[wp.int32]
-) -> None:
-    """Mark the chosen worlds, and remember the overflows that their reset clears."""
-    world = ids[wp.tid()]
-    if world >= 0:
-        mask[world] = True
-        seen[world] = seen[world] | overflow[world]
-
-
-@wp.kernel  # type: ignore[untyped-decorator]
-def _gather(ids: wp.array[wp.int32], source: wp.array2d[wp.int32], target: wp.array2d[wp.int32]) -> None:
-    """Copy the chosen worlds' rows; what was not chosen (-1) gets a row that is never used."""
-    row, column = wp.tid()
-    target[row, column] = source[wp.max(ids[row], 0), column]
-
-
-@wp.kernel  # type: ignore[untyped-decorator]
-def _scatter(ids: wp.array[wp.int32], source: wp.array2d[wp.int32], target: wp.array2d[wp.int32]) -> None:
-    """Copy rows back to the chosen worlds."""
-    row, column = wp.tid()
-    if ids[row] >= 0:
-        target[ids[row], column] = source[row, column]
 
 
 def _capture(device: wp.Device, work: Callable[[], None]) -> wp.Graph:
@@ -492,21 +468,3 @@ def _batched(record: type) -> set[str]:
     arrays: list[tuple[str, Any]] = [(f.name, f.type) for f in dataclasses.fields(record)]
     batched = {name: spec.dtype for name, spec in arrays if getattr(spec, "shape", ())[:1] == ("*",)}
     return {name for name, dtype in batched.items() if wp.types.type_size_in_bytes(dtype) % 4 == 0}
-
-
-def _repeated(array: wp.array, rows: int) -> wp.array:
-    repeated = wp.empty((rows, *array.shape[1:]), dtype=array.dtype, device=array.device)
-    wp.synchronize_device(array.device)
-    wp.to_torch(repeated).copy_(wp.to_torch(array))
-    return repeated
-
-
-def _shared(shape: tuple[int, ...], dtype: type) -> tuple[wp.array, Tensor]:
-    array = wp.zeros(shape, dtype=dtype)
-    return array, wp.to_torch(array)
-
-
-def _words(array: wp.array) -> wp.array:
-    """The rows of an array as 32-bit words (B, n), in the same memory."""
-    width = int(np.prod(array.shape[1:])) * wp.types.type_size_in_bytes(array.dtype) // 4
-    return wp.array(ptr=array.ptr, dtype=wp.int32, shape=(array.shape[0], width), device=array.device)

@@ -33,6 +33,7 @@ TABLE = {
     "robotrl.sim.model": _rule("spec errors", "numpy mujoco"),  # the emulator uses it without torch
     "robotrl.sim.mocap": _rule("spec errors", "numpy mujoco"),  # likewise
     "robotrl.sim.warp": _rule(SIM, "numpy torch mujoco warp mujoco_warp"),
+    "robotrl.sim.warp_rows": _rule("", "numpy torch warp"),
     "robotrl.sim.gym": _rule(SIM, "numpy torch mujoco gymnasium"),
     "robotrl.sim.goal_gym": _rule(SIM, "numpy torch mujoco gymnasium"),
     "robotrl.tasks": _rule("tasks spec errors", "torch"),

@@ -31,15 +31,6 @@ from tests.learn.test_replay import Stepped
 MDP = random_mdp(seed=1, states=4, actions=3, gamma=0.8, ends=0.3)
 
 
-@pytest.fixture(autouse=True)
-def in_float64() -> Iterator[None]:
-    """Closed forms deserve more than float32."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def expected_target(mdp: Mdp, value_of_next: Tensor, backup: Callable[[Batch, Tensor], Tensor]) -> Tensor:
     """Mean over next states and ends of what `backup` makes of every (s, a, s', end) of a process."""
     found = torch.zeros_like(mdp.reward)

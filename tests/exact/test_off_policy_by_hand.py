@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -16,15 +16,6 @@ from robotrl.learn.td3 import Td3, Td3Params
 
 SAMPLES, SEEN, PRIVILEGED, SIZES = 20, 3, 2, ((-1.0, -2.0), (1.0, 2.0))
 HIDDEN = [(5,), (5, 4), (6, 5, 4)]
-
-
-@pytest.fixture(autouse=True)
-def in_float64() -> Iterator[None]:
-    """Closed forms deserve more than float32."""
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def learners(hidden: tuple[int, ...]) -> list[Sac | Td3 | Ddpg]:

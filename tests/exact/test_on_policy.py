@@ -1,10 +1,9 @@
-"""On-policy learners against exact answers: advantages, gradients, natural gradients and their bounds."""
+"""On-policy losses against finite differences and definitions; and the learners learn, and resume."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -14,146 +13,20 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from robotrl.learn import actor_critic, networks
 from robotrl.learn.a2c import A2c, A2cParams, Batch
-from robotrl.learn.actor_critic import ActorCritic, OnPolicyParams
+from robotrl.learn.actor_critic import ActorCritic
 from robotrl.learn.baseline import Baseline
 from robotrl.learn.by_hand import can_go_by_hand
 from robotrl.learn.group import Group
-from robotrl.learn.natural import (
-    Fisher,
-    PolicyBatch,
-    conjugate_gradient,
-    divergence,
-    flatten,
-    natural_gradient,
-    policy_parameters,
-    surrogate,
-)
+from robotrl.learn.natural import flatten, policy_parameters
 from robotrl.learn.networks import Unmirrored
-from robotrl.learn.normalize import RewardScale
 from robotrl.learn.npg import Npg, NpgParams
 from robotrl.learn.ppo import Minibatch, Ppo, PpoParams
 from robotrl.learn.recurrent import MemoryParams
-from robotrl.learn.rollout import Past, Rollout, Timeouts, gae
+from robotrl.learn.rollout import Past
 from robotrl.learn.trpo import Trpo, TrpoParams
 from robotrl.learn.vpg import Vpg, VpgParams
-from tests.exact.mdp import Mdp, Path, action_values, deterministic_mdp, paths, policy_value, random_mdp
+from tests.exact.on_policy import ACTIONS, COMMON, OBS, PARTS, N, a_model, close
 from tests.learn.test_networks import Reflection
-
-OBS, ACTIONS, N = 3, 2, 12
-close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
-
-
-@pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-# ---------------------------------------------------------------- advantages on exactly solved processes
-
-
-def some_policy(mdp: Mdp) -> Tensor:
-    weights = torch.rand(mdp.states, mdp.actions)
-    return weights / weights.sum(-1, keepdim=True)
-
-
-def advantage_of(mdp: Mdp, path: Path, value: Tensor, lam: float) -> Tensor:
-    """Our GAE (T,) along one path."""
-    states, actions = torch.tensor(path.states), torch.tensor(path.actions)
-    reward, ended = mdp.reward[states[:-1], actions], torch.tensor(path.ended).double()
-    worth = value[states]
-    return gae(reward[:, None], ended[:, None], worth[:-1, None], worth[-1:], mdp.gamma, lam)[:, 0]
-
-
-def expected_gae(mdp: Mdp, policy: Tensor, value: Tensor, lam: float, state: int, action: int) -> float:
-    """Over all that can happen in three steps."""
-    possible = paths(mdp, policy, state, 3, first_action=action)
-    return sum(path.probability * float(advantage_of(mdp, path, value, lam)[0]) for path in possible)
-
-
-@pytest.mark.parametrize("lam", [0.0, 0.7, 1.0])
-def test_with_the_true_values_gae_is_the_true_advantage_on_average(lam: float) -> None:
-    mdp = random_mdp(3, 2, 2, 0.9, ends=0.4)
-    policy = some_policy(mdp)
-    value = policy_value(mdp, policy)
-    true = action_values(mdp, value) - value[:, None]
-    for state in range(mdp.states):
-        for action in range(mdp.actions):
-            got = expected_gae(mdp, policy, value, lam, state, action)
-            assert got == pytest.approx(float(true[state, action]), abs=1e-10)
-
-
-@pytest.mark.parametrize("lam", [0.0, 0.7, 1.0])
-def test_with_wrong_values_gae_is_the_sum_of_expected_errors(lam: float) -> None:
-    """E[A_0] = sum_l (gamma lambda)^l (P^l delta)(s), delta = r + gamma P V - V, from the second step on."""
-    mdp = random_mdp(4, 2, 2, 0.8, ends=0.3)
-    policy, value = some_policy(mdp), torch.randn(2)
-    error = action_values(mdp, value) - value[:, None]
-    stays = (1 - mdp.ends)[..., None] * mdp.transition
-    go_on = torch.einsum("sa,sat->st", policy, stays)
-    mean_error = (policy * error).sum(-1)
-    for state in range(mdp.states):
-        for action in range(mdp.actions):
-            later = mean_error + 0.8 * lam * go_on @ mean_error
-            expected = error[state, action] + 0.8 * lam * stays[state, action] @ later
-            got = expected_gae(mdp, policy, value, lam, state, action)
-            assert got == pytest.approx(float(expected), abs=1e-10)
-
-
-def test_where_nothing_is_random_gae_sums_the_true_advantages_of_what_is_done() -> None:
-    mdp = deterministic_mdp(5, 4, 2, 0.9)
-    policy = some_policy(mdp)
-    value = policy_value(mdp, policy)
-    true = action_values(mdp, value) - value[:, None]
-    for path in paths(mdp, policy, 0, 3):
-        done = [float(true[s, a]) for s, a in zip(path.states[:-1], path.actions, strict=True)]
-        expected = done[0] + 0.9 * 0.8 * (done[1] + 0.9 * 0.8 * done[2])
-        assert float(advantage_of(mdp, path, value, 0.8)[0]) == pytest.approx(expected, abs=1e-10)
-
-
-@pytest.mark.parametrize("horizon", [1, 2, 3])
-def test_lambda_one_gives_n_step_returns(horizon: int) -> None:
-    mdp = random_mdp(6, 3, 2, 0.9)
-    value = torch.randn(3)
-    for path in list(paths(mdp, some_policy(mdp), 1, horizon))[:40]:
-        rewards = [float(mdp.reward[s, a]) for s, a in zip(path.states, path.actions, strict=False)]
-        n_step = sum(0.9**t * r for t, r in enumerate(rewards)) + 0.9**horizon * float(value[path.states[-1]])
-        got = float(advantage_of(mdp, path, value, 1.0)[0]) + float(value[1])
-        assert got == pytest.approx(n_step, abs=1e-10)
-
-
-def test_an_episode_cut_off_by_time_is_worth_what_would_have_followed() -> None:
-    """With the critic's own values, one long episode and the same one cut in the middle earn the same."""
-    model = a_model()
-    whole = Rollout.empty(6, 1, OBS, 0, ACTIONS)
-    whole.observation.normal_()
-    whole.reward.normal_()
-    whole = replace(whole, last=(torch.randn(1, OBS), torch.zeros(1, 0)))
-    cut = replace(whole, ended=whole.ended.clone())
-    cut.ended[2] = 1.0
-    after = whole.observation[3], whole.privileged[3]
-    cut.timeouts = Timeouts(torch.tensor([2]), *after)
-    failed = replace(cut, timeouts=Rollout.empty(6, 1, OBS, 0, ACTIONS).timeouts)
-    of_whole, of_cut, of_failed = (model.estimate(r, 0.9, 0.0)[1] for r in (whole, cut, failed))
-    close(of_cut, of_whole)
-    close(of_whole[2] - of_failed[2], 0.9 * model.value(*after))
-
-
-def test_rewards_are_divided_by_the_deviation_of_each_worlds_own_return() -> None:
-    scale, rewards, ended = RewardScale(0.9), torch.randn(2, 5, 3), (torch.rand(2, 5, 3) < 0.3).double()
-    scaled = [scale(r, e, Group()) for r, e in zip(rewards, ended, strict=True)]
-    returns = []
-    for world in range(3):
-        running = 0.0
-        for earned, end in zip(rewards.flatten(0, 1)[:, world], ended.flatten(0, 1)[:, world], strict=True):
-            running = float(earned) + 0.9 * running
-            returns.append(running)
-            running *= 1.0 - float(end)
-    deviation = torch.tensor(returns).std(correction=0)
-    torch.testing.assert_close(scaled[1], rewards[1] / deviation, rtol=1e-6, atol=0)
-
 
 # ---------------------------------------------------------------- densities
 
@@ -169,16 +42,6 @@ def test_densities_and_divergences_equal_torchs() -> None:
 
 # ---------------------------------------------------------------- gradients
 
-COMMON: dict[str, Any] = {
-    "steps": N,
-    "gamma": 0.9,
-    "gae_lambda": 0.9,
-    "init_std": 0.5,
-    "hidden": (5, 4),
-    "activation": "tanh",
-    "actor_gain": 1.0,
-}
-PARTS = Unmirrored(OBS), Unmirrored(0), Unmirrored(ACTIONS)
 MIRRORED = Reflection((1, 0, 2), (1.0, 1.0, -1.0)), Unmirrored(0), Reflection((1, 0), (1.0, 1.0))
 PPO = PpoParams(
     **COMMON,
@@ -190,10 +53,6 @@ PPO = PpoParams(
     entropy=0.1,
     beta=0.6,
 )
-
-
-def a_model() -> ActorCritic:
-    return ActorCritic(OnPolicyParams(**COMMON), *PARTS)
 
 
 def a_minibatch(model: ActorCritic) -> tuple[Minibatch, Tensor]:
@@ -328,100 +187,6 @@ def test_the_baselines_gradient_equals_finite_differences() -> None:
     baseline = Baseline(VpgParams(**COMMON, lr=1e-3), model, Group())
     x, target = torch.randn(N, OBS), torch.randn(N)
     check_gradient(lambda: baseline.error(x, target), list(model.critic.parameters()))
-
-
-# ---------------------------------------------------------------- natural gradients
-
-
-def a_rollout(model: ActorCritic) -> Rollout:
-    rollout = Rollout.empty(N, 4, OBS, 0, ACTIONS)
-    rollout.observation.normal_()
-    rollout.mean = model.actor(rollout.observation).detach()
-    rollout.action = rollout.mean + model.std().detach() * torch.randn(N, 4, ACTIONS)
-    rollout.reward = -(rollout.action - 0.5).square().sum(-1)
-    return rollout
-
-
-def a_policy_batch(model: ActorCritic) -> PolicyBatch:
-    return PolicyBatch.of(model, a_rollout(model), torch.randn(N, 4), Group(), True)
-
-
-def explicit_hessian(model: ActorCritic, batch: PolicyBatch) -> Tensor:
-    """Of the KL divergence, by torch's own second derivatives over one vector of all parameters."""
-    names = [f"actor.net.{name}" for name, _ in model.actor.net.named_parameters()] + ["log_std"]
-    parameters = dict(model.named_parameters())
-    sizes = [parameters[name].numel() for name in names]
-
-    def kl(vector: Tensor) -> Tensor:
-        parts = zip(names, torch.split(vector, sizes), strict=True)
-        moved = {name: part.view_as(parameters[name]) for name, part in parts}
-        mean: Tensor = torch.func.functional_call(
-            model.actor.net,
-            {k.removeprefix("actor.net."): v for k, v in moved.items() if k != "log_std"},
-            batch.x,
-        )
-        return actor_critic.kl_divergence(batch.mean, batch.std, mean, moved["log_std"].exp())
-
-    start = flatten([parameters[name].detach() for name in names])
-    hessian: Tensor = torch.autograd.functional.hessian(kl, start)  # type: ignore[no-untyped-call]
-    return hessian
-
-
-def test_fisher_vector_products_equal_the_explicit_hessian() -> None:
-    model = a_model()
-    batch = a_policy_batch(model)
-    fisher = Fisher(divergence(model, batch), policy_parameters(model), 0.0, Group())
-    hessian = explicit_hessian(model, batch)
-    products = torch.stack([fisher(unit) for unit in torch.eye(len(hessian))])
-    torch.testing.assert_close(products, hessian, rtol=1e-8, atol=1e-10)
-    assert torch.linalg.eigvalsh(hessian).min() > -1e-10, "a Fisher matrix is never negative"
-
-
-def test_the_natural_gradient_solves_its_equation() -> None:
-    model = a_model()
-    batch = a_policy_batch(model)
-    direction, _ = natural_gradient(model, batch, 0.1, 200, Group())
-    gradient = flatten(torch.autograd.grad(surrogate(model, batch), policy_parameters(model)))
-    matrix = explicit_hessian(model, batch) + 0.1 * torch.eye(len(gradient))
-    exact = torch.linalg.solve(matrix, gradient)
-    assert (direction - exact).norm() < 1e-4 * exact.norm()
-
-
-def test_conjugate_gradients_need_as_many_steps_as_there_are_dimensions() -> None:
-    root, b = torch.randn(6, 6), torch.randn(6)
-    matrix = root @ root.T + torch.eye(6)
-    torch.testing.assert_close(
-        conjugate_gradient(lambda v: matrix @ v, b, 6), torch.linalg.solve(matrix, b), rtol=1e-6, atol=1e-8
-    )
-
-
-@pytest.mark.parametrize("limit", [1e-4, 1e-2, 0.5])
-def test_every_step_of_trpo_improves_within_its_bound(limit: float) -> None:
-    trpo = Trpo(TrpoParams(**COMMON, kl_limit=limit), *PARTS)
-    accepted = 0
-    for _ in range(5):
-        rollout = a_rollout(trpo.model)
-        batch = PolicyBatch.of(trpo.model, rollout, trpo.estimate(rollout)[1], Group(), True)
-        before = flatten([p.detach() for p in policy_parameters(trpo.model)])
-        figures = trpo.update(rollout)
-        kl = float(divergence(trpo.model, batch).detach())
-        assert kl <= limit
-        assert kl == pytest.approx(figures["kl"], abs=1e-12)
-        if figures["step_share"] == 0:
-            assert torch.equal(before, flatten([p.detach() for p in policy_parameters(trpo.model)]))
-        else:
-            accepted += 1
-            assert float(surrogate(trpo.model, batch).detach()) > float(batch.advantage.mean()) - 1e-12
-    assert accepted >= 3
-
-
-def test_the_longest_step_of_trpo_is_at_the_bound_to_second_order() -> None:
-    trpo = Trpo(TrpoParams(**COMMON, kl_limit=1e-8, damping=0.0, backtracks=1), *PARTS)
-    rollout = a_rollout(trpo.model)
-    batch = PolicyBatch.of(trpo.model, rollout, trpo.estimate(rollout)[1], Group(), True)
-    direction, fisher = natural_gradient(trpo.model, batch, 0.0, 20, Group())
-    step = trpo.longest(direction, fisher)
-    assert float(step @ explicit_hessian(trpo.model, batch) @ step) / 2 == pytest.approx(1e-8, rel=1e-6)
 
 
 # ---------------------------------------------------------------- they learn, and they resume

@@ -17,6 +17,12 @@ from robotrl.errors import BadInputError
 from robotrl.sim import memory
 from robotrl.sim.memory import available_bytes
 from robotrl.sim.native import NativeWorlds
+from tests.sim.agreement import (
+    assert_one_step_agrees,
+    assert_same_distribution,
+    distribution_gap,
+    one_step_difference,
+)
 from tests.sim.conformance import (
     NUM,
     READ,
@@ -24,11 +30,7 @@ from tests.sim.conformance import (
     Conformance,
     Scene,
     ant,
-    assert_one_step_agrees,
-    assert_same_distribution,
-    distribution_gap,
     ids,
-    one_step_difference,
     quad12,
     run,
     told,

@@ -15,11 +15,13 @@ from robotrl.sim.native import NativeWorlds
 from robotrl.sim.sizes import probe_sizes
 from robotrl.sim.warp import WarpWorlds
 from tests.blocking import run_without
+from tests.sim.agreement import (
+    assert_one_step_agrees,
+    assert_same_distribution,
+)
 from tests.sim.conformance import (
     Conformance,
     ant,
-    assert_one_step_agrees,
-    assert_same_distribution,
     ids,
     quad12,
     run,
