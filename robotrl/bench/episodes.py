@@ -8,18 +8,15 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from robotrl.errors import BadInputError
 from robotrl.learn.loop import Stepped
 from robotrl.learn.networks import Actor
-from robotrl.learn.playing import Playing, play
-from robotrl.sim.goal import GOAL_PARTS, GoalTransition
+from robotrl.learn.playing import play
+from robotrl.sim.goal import GoalTransition
 
 if TYPE_CHECKING:
-    from robotrl.bench.originals import Original
     from robotrl.cli.gymfile import AnyJob, GymJob
     from robotrl.sim.boxed import UnitActions
     from robotrl.sim.build import Backend
@@ -32,8 +29,6 @@ FIGURES = ("return_mean", "return_std", "return_min", "length_mean")
 """What is told over all episodes."""
 SUCCESS = ("success_last", "success_any")
 """What is told besides of a task with goals: shares of episodes with success at their last step, at any."""
-FIRST_SEED = 1_000_000
-"""Of the episodes in an original environment; the next one has the next seed."""
 LONGEST = 10_000
 """Steps after which an episode is cut in an environment without a time limit of its own."""
 
@@ -96,39 +91,6 @@ def score_episodes(
     }
 
 
-def evaluate_original(place: Path, episodes: int) -> dict[str, float]:
-    """Score a policy in Gymnasium-Robotics' own environment, without exploration noise.
-
-    Args:
-        place: a run's folder, whose newest network counts, or a policy file.
-        episodes: how many, each from a seed of its own.
-
-    Returns:
-        As `evaluate_episodes`, less the figures of each seed.
-
-    Raises:
-        BadInputError: no task of Gymnasium-Robotics was trained, or it is not installed.
-    """
-    from robotrl.bench.originals import make_original
-    from robotrl.cli.gymfile import OURS, GymJob
-    from robotrl.cli.runfile import config_of
-
-    job = trained_job(place)
-    if not isinstance(job, GymJob) or job.goals is None:
-        raise BadInputError(
-            "has no original environment",
-            file=config_of(place) if place.is_dir() else place,
-            allowed="what was trained on a Fetch, Hand or classic task",
-        )
-    actor = trained_actor(job, place)
-    env = make_original(job.config.env.removeprefix(OURS), **job.config.options)
-    playing = Playing(actor, torch.zeros((1, actor.memory_size)))
-    seeds = range(FIRST_SEED, FIRST_SEED + episodes)
-    rows = torch.tensor([_original_episode(env, playing, seed) for seed in seeds], dtype=torch.float64)
-    returns, lengths, *successes = rows.unbind(-1)
-    return {**totals(returns, lengths), **success_shares(torch.stack(successes).bool())}
-
-
 def trained_job(place: Path) -> AnyJob:
     """Return the job that trained a run, or a policy file."""
     from robotrl.cli.gymfile import parse_training, read_training
@@ -154,20 +116,6 @@ def trained_actor(job: GymJob, place: Path) -> Actor:
     for name, value in read_actor(learner.actor, data, contract.normaliser_count, place).items():
         live[name].copy_(value)
     return learner.actor
-
-
-def _original_episode(env: Original, playing: Playing, seed: int) -> tuple[float, int, bool, bool]:
-    """Return, length, and whether its last step was a success and any step was."""
-    seen, _ = env.reset(seed=seed)
-    playing.forget(torch.arange(1))
-    total, length, reached, over = 0.0, 0, False, False
-    while not over:
-        row = np.concatenate([seen[part] for part in GOAL_PARTS], dtype=np.float32)
-        action = playing(torch.from_numpy(row)[None])[0].clamp(-1.0, 1.0)
-        seen, reward, terminated, truncated, info = env.step(action.numpy())
-        success, over = bool(info["is_success"]), terminated or truncated
-        total, length, reached = total + float(reward), length + 1, reached or success
-    return total, length, success, reached
 
 
 def totals(returns: Tensor, lengths: Tensor) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robotrl.bench.episodes import evaluate_original
+from robotrl.bench.in_original import evaluate_original
 from robotrl.bench.logged import Row, read_rows, training_seconds
 from robotrl.bench.runs import FAILURE, Run, Tell, check_kept, choose, ended, train_all, with_keys
 from robotrl.bench.style import BLUE, INK, WIDTH_IN, look

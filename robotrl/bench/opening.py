@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robotrl.bench.classic import ControlDriver
+from robotrl.bench.controls import ControlDriver
 from robotrl.bench.episodes import trained_actor, trained_job
 from robotrl.bench.evaluate import PolicyDriver
 from robotrl.bench.playback import (
@@ -23,7 +23,7 @@ from robotrl.bench.playback import (
 from robotrl.bench.postmortem import DumpPlayer
 from robotrl.cli.gymfile import THEIRS, GymJob, read_training
 from robotrl.cli.runfile import CONFIG, load_actor
-from robotrl.cli.simulated import classic_name
+from robotrl.cli.simulated import simulated_name
 from robotrl.errors import BadInputError
 from robotrl.sim.quarantine import load_dump
 from robotrl.spec.shipped import find_shipped, shipped_names
@@ -82,7 +82,7 @@ def _of_policy(file: Path, actions: Actions | None, seed: int, steering: Steerin
         return PolicyDriver(env, file).tick
 
     job, chosen = trained_job(file), _chosen(actions, seed)
-    if isinstance(job, GymJob) and classic_name(job):
+    if isinstance(job, GymJob) and simulated_name(job):
         return _gym_player(job, chosen or (lambda env: ControlDriver(job, env, file).tick), seed)
     if isinstance(job, GymJob):
         return _gym_player(job, chosen or trained_actions(trained_actor(job, file)), seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from robotrl.bench.in_original import RATIO, TRAINING
 from robotrl.bench.table import markdown
 from robotrl.errors import BadInputError
 from robotrl.export.measured import read_measured
@@ -41,7 +42,7 @@ def _row(file: Path) -> tuple[str, ...]:
         f"`{name}`",
         f"{contract.robot} at {contract.rate_hz:g} Hz",
         *_figures(figures),
-        f"{figures['return_ratio']:.3f}",
+        f"{figures[RATIO]:.3f}",
         f"`robotrl eval {name} {option}`",
     )
 
@@ -49,8 +50,8 @@ def _row(file: Path) -> tuple[str, ...]:
 def _figures(figures: Mapping[str, float]) -> tuple[str, str, str]:
     """What counts, in training and deployed."""
     if "success_last" in figures:
-        shares = (figures[f"{prefix}success_last"] for prefix in ("training_", ""))
+        shares = (figures[f"{prefix}success_last"] for prefix in (TRAINING, ""))
         trained, deployed = (f"{share:.1%}" for share in shares)
         return f"success, {figures['episodes']:.0f} episodes", trained, deployed
-    trained, deployed = (f"{figures[f'{prefix}return_mean']:,.1f}" for prefix in ("training_", ""))
+    trained, deployed = (f"{figures[f'{prefix}return_mean']:,.1f}" for prefix in (TRAINING, ""))
     return f"return, {figures['episodes']:.0f} episodes", trained, deployed

@@ -8,6 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from robotrl.bench.safe_table import safe_columns, safe_rows, stalled_rows
+from robotrl.bench.table_learning import (
+    Row,
+    ablation_rows,
+    finetune_rows,
+    hindsight_rows,
+    learning_rows,
+    speed_rows,
+    thousands,
+    time_rows,
+    training_rows,
+)
 from robotrl.errors import BadInputError
 from robotrl.runtime.policy import Policy
 
@@ -23,16 +34,14 @@ BEGIN_GOALS, END_GOALS = "<!-- goals: `robotrl bench table` -->", "<!-- end of g
 BEGIN_SAFE, END_SAFE = "<!-- safe: `robotrl bench table` -->", "<!-- end of safe -->"
 """The same of the time from a fault to a safe robot."""
 
-Row = tuple[str, str, str]
-"""What, measured, printed by which command."""
-
 
 def figures_table(benchmarks: Path, policy: Path) -> str:
     """Build the Markdown table.
 
     Args:
-        benchmarks: folder of `sim.json`, `train.json`, `learn.json`, `speed.json`, `hindsight.json`,
-            `bus.json`, `soak.json`, `fuzz.json`, `loop.json`, `deploy.json`, `demo.json`.
+        benchmarks: folder of `sim.json`, `train.json`, `learn.json`, `finetune.json`, `time.json`,
+            `ablation.json`, `speed.json`, `hindsight.json`, `bus.json`, `soak.json`, `fuzz.json`,
+            `gate.json`, `loop.json`, `deploy.json`, `demo.json`.
         policy: the shipped policy.
 
     Raises:
@@ -40,14 +49,18 @@ def figures_table(benchmarks: Path, policy: Path) -> str:
     """
     rows = [
         *_simulation(_load(benchmarks / "sim.json")),
-        *_training(_load(benchmarks / "train.json")),
-        *_learning(_load(benchmarks / "learn.json")),
-        *_speed(_load(benchmarks / "speed.json")),
-        *_hindsight(_load(benchmarks / "hindsight.json")),
+        *training_rows(_load(benchmarks / "train.json")),
+        *learning_rows(_load(benchmarks / "learn.json")),
+        *finetune_rows(_load(benchmarks / "finetune.json")),
+        *time_rows(_load(benchmarks / "time.json")),
+        *ablation_rows(_load(benchmarks / "ablation.json")),
+        *speed_rows(_load(benchmarks / "speed.json")),
+        *hindsight_rows(_load(benchmarks / "hindsight.json")),
         *_scores(Policy.load(policy).contract.provenance.scores),
         *_buses(_load(benchmarks / "bus.json")),
         *_soaked(_load(benchmarks / "soak.json")),
         *_parsers(_load(benchmarks / "fuzz.json")),
+        *_gate(_load(benchmarks / "gate.json")),
         *_control_loop(_load(benchmarks / "loop.json")),
         *_deployment(_load(benchmarks / "deploy.json")),
         *_demo(_load(benchmarks / "demo.json")),
@@ -161,55 +174,13 @@ def _simulation(figures: dict[str, list[dict[str, Any]]]) -> list[Row]:
         best = max(speeds, key=lambda s: s["env_steps_per_s"])
         what = f"{name}: whole environment step against raw `Batch.step`, by worlds"
         size = f"{best['bytes_per_world'] / 1024:.0f} KiB a world"
-        measured = f"{each}; best {_thousands(best['env_steps_per_s'])} steps/s, {size}"
+        measured = f"{each}; best {thousands(best['env_steps_per_s'])} steps/s, {size}"
         rows.append((what, measured, command))
     for c in figures["gymnasium"]:
         what = f"{c['model']}: {c['worlds']} worlds on {c['threads']} threads against `AsyncVectorEnv`"
-        rates = f"{_thousands(c['env_steps_per_s'])} against {_thousands(c['gymnasium_steps_per_s'])} steps/s"
+        rates = f"{thousands(c['env_steps_per_s'])} against {thousands(c['gymnasium_steps_per_s'])} steps/s"
         rows.append((what, f"{c['ratio']:.1f} times ({rates})", command))
     return rows
-
-
-def _training(f: dict[str, float]) -> list[Row]:
-    rates = f"{_thousands(f['train_steps_per_s'])} of {_thousands(f['raw_steps_per_s'])} steps/s"
-    what = "PPO end to end against raw `Batch.step`, same model, states, substeps, threads"
-    return [(what, f"{f['ratio']:.2f} ({rates})", "robotrl bench train")]
-
-
-def _learning(f: dict[str, float]) -> list[Row]:
-    seeds = sorted({name.partition("_")[0] for name in f})
-
-    def worst(name: str) -> float:
-        return max(f[f"{seed}_{name}"] for seed in seeds)
-
-    what = f"from zero in {worst('train_wall_s'):.0f} s, worst of {len(seeds)} seeds, randomised robots"
-    survived = min(f[f"{seed}_survived_share"] for seed in seeds)
-    speed = f"{worst('error_vx_m_s'):.3f} / {worst('error_vy_m_s'):.3f} m/s"
-    measured = f"{speed}, {worst('error_wz_rad_s'):.2f} rad/s, {survived:.1%} survived"
-    return [(what, measured, "robotrl bench learn")]
-
-
-def _speed(f: dict[str, float]) -> list[Row]:
-    def row(what: str, name: str, unit: str) -> Row:
-        rates = f"{_thousands(f[f'{name}_per_s'])} against {_thousands(f[f'{name}_per_s_stable_baselines3'])}"
-        return what, f"{f[f'{name}_ratio']:.2f} times ({rates} {unit})", "robotrl bench learn --speed"
-
-    return [
-        row(
-            "PPO end to end against Stable-Baselines3, HalfCheetah-v5, same network and batch",
-            "ppo",
-            "steps/s",
-        ),
-        row("SAC updates against Stable-Baselines3, 256-256, batch 256", "sac_update", "updates/s"),
-        row("TD3 updates against Stable-Baselines3, 256-256, batch 256", "td3_update", "updates/s"),
-    ]
-
-
-def _hindsight(f: dict[str, list[dict[str, Any]]]) -> list[Row]:
-    each = ", ".join(f"{one['share']:.1%} ({one['config']})" for one in f["hindsight"])
-    batch = f["hindsight"][0]["batch"]
-    what = f"drawing and relabelling {batch:,} steps for hindsight, share of the update's CPU time"
-    return [(what, each, "robotrl bench hindsight")]
 
 
 def _mean_and_std(mean: float, std: float | None) -> str:
@@ -250,7 +221,7 @@ def _buses(f: dict[str, Any]) -> list[Row]:
         computed = f"{bus['wire_ms'] + bus['pauses_ms']:.2f} ms of wire, {bus['usb_ms']:.0f} ms of USB"
         what = f"{bus['bus']}: cycle against wire time and USB latency"
         rows.append((what, f"{bus['ratio']:.2f} ({bus['cycle_ms']:.2f} ms; {computed})", command))
-    rates = f"{_thousands(f['sdk_our_cycles_per_s'])} against {_thousands(f['sdk_cycles_per_s'])}"
+    rates = f"{thousands(f['sdk_our_cycles_per_s'])} against {thousands(f['sdk_cycles_per_s'])}"
     return [
         *rows,
         ("encoding and decoding 12 servos", f"{f['codec_us']:.0f} us", command),
@@ -276,6 +247,20 @@ def _soaked(f: dict[str, float]) -> list[Row]:
         f"{f['stalls_over_2_periods']:.0f} stalls over two periods, longest tick {f['tick_max_ms']:.1f} ms"
     )
     return [(what, f"{stalls}; {memory}, {files}", "robotrl bench soak")]
+
+
+def _gate(f: dict[str, Any]) -> list[Row]:
+    command = "robotrl bench gate"
+    robots = ", ".join(one["robot"] for one in f["robots"])
+    laws = f"{f['violations']} laws broken; {f['ticks_per_s']:,.0f} ticks a second"
+    return [
+        (f"{f['ticks']:,} random ticks through the gates of {robots}", laws, command),
+        (
+            "a call of the gate for 12 joints, median; for 30",
+            f"{f['guard_us_12']:.0f} us; {f['guard_ratio']:.2f} times",
+            command,
+        ),
+    ]
 
 
 def _control_loop(f: dict[str, Any]) -> list[Row]:
@@ -321,7 +306,3 @@ def _demo(promises: list[dict[str, Any]]) -> list[Row]:
     cable = [p for p in promises if p["what"].startswith(("cable", "plugged"))]
     measured = "; ".join(f"{p['what'].partition(': ')[2]}: {p['measured']}" for p in cable)
     return [("bus cable pulled in mid-walk and plugged in again", measured, "robotrl demo --quick --json")]
-
-
-def _thousands(value: float) -> str:
-    return f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k"  # noqa: PLR2004

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from robotrl.bench.episodes import GOAL_WORLDS, SEEDS, SUCCESS, success_shares
+from robotrl.bench.in_original import RATIO, TRAINING
 from robotrl.bench.lockstep import LockstepRobot, WitnessedBody
 from robotrl.bench.resimulate import FileDriver, Training, training_env
 from robotrl.bench.starts import Starts, Trials, first_starts
@@ -31,8 +32,6 @@ from robotrl.spec.shipped import find_shipped
 
 SETTLE_S = 0.2
 """From standing in the default posture to the policy's first tick."""
-TRAINING = "training_"
-"""Prefix of what the policy does in the training environment."""
 DIFFERS, SHOWN = "differs/", 5
 """Prefix of the channels that differ most, and how many are told."""
 GOAL_EPISODES, WALKS = 200, 16
@@ -84,7 +83,7 @@ def _reach(job: GymJob, robot: Hardware, policy: Policy, file: Path, episodes: i
     shares = success_shares(torch.tensor((trials.last, trials.reached)))
     return {
         "episodes": float(episodes),
-        "return_ratio": shares[SUCCESS[0]] / trained[SUCCESS[0]],
+        RATIO: shares[SUCCESS[0]] / trained[SUCCESS[0]],
         **shares,
         **{TRAINING + name: value for name, value in trained.items() if name.startswith(SUCCESS)},
         **_stops(sum(trials.stopped), report),
@@ -101,7 +100,7 @@ def _walk(job: Job, robot: RobotSpec, policy: Policy, file: Path, episodes: int)
     trained_mean = float(walked.walks.returns.mean())
     return {
         "episodes": float(episodes),
-        "return_ratio": float(walks.returns.mean()) / trained_mean,
+        RATIO: float(walks.returns.mean()) / trained_mean,
         "return_mean": float(walks.returns.mean()),
         "survived_share": float(walks.survived.mean()),
         TRAINING + "return_mean": trained_mean,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robotrl.cli.gymfile import GymJob, read_training
 from robotrl.cli.runfile import SCORES, config_of, load_actor, load_run, read_scores, record_channels
-from robotrl.cli.simulated import classic_name, control_interface, record_observations, simulated_task
+from robotrl.cli.simulated import control_interface, record_observations, simulated_name, simulated_task
 from robotrl.errors import ConfigError
 from robotrl.learn.networks import Actor
 from robotrl.learn.playing import play
@@ -52,11 +52,11 @@ def read_trained(folder: Path, ticks: int) -> Trained:
 
     Raises:
         CheckpointError: the folder holds no run, or a damaged one.
-        ConfigError: the run's task is neither that of a robot nor a classic one.
+        ConfigError: the run's environment is other people's.
     """
     job = read_training(config_of(folder))
     if isinstance(job, GymJob):
-        return (_classic_run if classic_name(job) else _goal_run)(job, folder, ticks)
+        return (_simulated_run if simulated_name(job) else _goal_run)(job, folder, ticks)
     run = load_run(folder)
     task = run.task
     commands = task.command_low, task.command_high
@@ -65,7 +65,7 @@ def read_trained(folder: Path, ticks: int) -> Trained:
     return Trained(*made, run.config_text, run.seed, run.steps, run.scores)
 
 
-def _classic_run(job: GymJob, folder: Path, ticks: int) -> Trained:
+def _simulated_run(job: GymJob, folder: Path, ticks: int) -> Trained:
     env = job.evaluation_env(1, seed=1, threads=1)
     actor, progress = load_actor(job.learner(), job.owner, folder)
     return Trained(
@@ -109,11 +109,11 @@ def deployed_env(job: GymJob, file: Path, worlds: int, seed: int) -> tuple[GoalE
     env = job.evaluation_env(worlds, seed, threads=1).inner
     if not isinstance(env, GoalEnv) or env.task.deployment is None:
         raise ConfigError(
-            "is done by no robot",
+            "cannot be exported",
             file=file,
             key="env",
             value=job.config.env,
-            allowed="FetchReach, HandReach without relative control, a classic task, or a run of a robot",
+            allowed="a task of robotrl's own, or a run of a robot",
         )
     return env, env.task.deployment
 

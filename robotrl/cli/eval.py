@@ -69,17 +69,13 @@ class Eval:
         return 0
 
     def _in_original(self) -> dict[str, float]:
-        from robotrl.bench.classic import evaluate_in_gymnasium
-        from robotrl.bench.episodes import evaluate_original, trained_job
+        from robotrl.bench.in_original import evaluate_beside_training
         from robotrl.cli.runfile import CONFIG
-        from robotrl.cli.simulated import classic_name
         from robotrl.spec.shipped import find_shipped
 
-        run, episodes = Path(self.policy), self.episodes or EPISODES
+        run = Path(self.policy)
         place = run if (run / CONFIG).is_file() else find_shipped("policies", self.policy)
-        if classic_name(trained_job(place)):
-            return evaluate_in_gymnasium(place, episodes, self.threads)
-        return evaluate_original(place, episodes)
+        return evaluate_beside_training(place, self.episodes or EPISODES, self.threads)
 
     def _through_runtime(self, file: Path) -> dict[str, float]:
         from robotrl.bench.through import evaluate_through_runtime
@@ -162,18 +158,13 @@ def keep_in_card(file: Path, through: bool, scores: dict[str, float]) -> None:
 
 def score_policy(file: Path, threads: int = 2) -> dict[str, float]:
     """Score a policy file of any kind in the simulation that it was trained in."""
-    from robotrl.bench.classic import score_file
-    from robotrl.bench.episodes import score_actor, trained_actor, trained_job
+    from robotrl.bench.controls import score_file
+    from robotrl.bench.episodes import trained_job
     from robotrl.bench.evaluate import evaluate_policy
     from robotrl.cli.gymfile import GymJob
-    from robotrl.cli.simulated import classic_name
 
     job = trained_job(file)
-    if isinstance(job, GymJob) and classic_name(job):
-        return score_file(job, file, threads)
-    if isinstance(job, GymJob):
-        return score_actor(job, trained_actor(job, file), threads)
-    return evaluate_policy(file, threads)
+    return score_file(job, file, threads) if isinstance(job, GymJob) else evaluate_policy(file, threads)
 
 
 def print_scores(scores: dict[str, float], title: str, as_json: bool) -> None:

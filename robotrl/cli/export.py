@@ -21,7 +21,7 @@ class Export:
     """Write a trained run as one ONNX file, verified against the trained network, with its card.
 
     A walking run's robot is the one it names; HandReach is done by shadow_hand_sim, FetchReach by fetch_sim.
-    A classic task is done by no robot: its policy takes observations and gives controls, as Gymnasium's does.
+    No robot does the others: their policies take observations and give controls, as Gymnasium's do.
 
     Example: robotrl export runs/quad12_walk -o policies/quad12_walk/policy.onnx
     """

@@ -66,6 +66,8 @@ class GymJob:
     action_size: int
     goals: Goals | None
     """Of a task that has some."""
+    robot: str
+    """Of `hardware`, that does the task; empty where none does."""
     _build: Build
 
     @property
@@ -133,7 +135,8 @@ def _gym_job(text: str, table: dict[str, Any], file: Path) -> GymJob:
     config.sim.check(file)
     probe = named.build(WorldsParams(worlds=1, processes=1), 1, 0, 1, None)
     goals = _goals(probe) if isinstance(probe, GoalEnv) else None
-    return GymJob(text, config, probe.observation.shape[1], len(probe.action_low), goals, named.build)
+    robot = task.deployment.robot if task and task.deployment else ""
+    return GymJob(text, config, probe.observation.shape[1], len(probe.action_low), goals, robot, named.build)
 
 
 def _goals(env: GoalEnv) -> Goals:

@@ -1,8 +1,8 @@
-"""What an export needs of a run of a classic task, whose policies drive its simulation and no robot."""
+"""What an export needs of a run of a task that no robot does: its policies drive the simulation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import mujoco
 import numpy as np
@@ -14,36 +14,37 @@ from robotrl.learn.networks import Actor
 from robotrl.learn.playing import play
 from robotrl.sim.boxed import UnitActions
 from robotrl.sim.direct import DirectEnv
+from robotrl.sim.goal import GoalEnv
 from robotrl.spec.simulated import Control, SimulatedTask
-from robotrl.tasks.classic import CLASSIC
 from robotrl.tasks.task import PolicyInterface
 
 OBSERVATION = "observation"
-"""The channel that all these policies read."""
+"""The channel that all these policies read; of a task with goals the row that `GOAL_PARTS` make."""
 
 
-def classic_name(job: AnyJob) -> str:
-    """Return Gymnasium's name of the classic task that a job trains; nothing where it is another one."""
-    name = job.config.env.removeprefix(OURS) if isinstance(job, GymJob) else ""
-    return name if name in CLASSIC else ""
+def simulated_name(job: AnyJob) -> str:
+    """Return Gymnasium's name of the task that a job trains where no robot does it; else nothing."""
+    if isinstance(job, GymJob) and job.config.env.startswith(OURS) and not job.robot:
+        return job.config.env.removeprefix(OURS)
+    return ""
 
 
 def simulated_task(job: GymJob, env: UnitActions) -> SimulatedTask:
-    """Describe a classic task.
+    """Describe a task that no robot does.
 
     Args:
         job: trains it.
         env: one or more of its worlds.
     """
     worlds = env.inner
-    assert isinstance(worlds, DirectEnv), "classic_name comes first"
-    model, low, high = worlds.worlds.model, worlds.action_low.tolist(), worlds.action_high.tolist()
+    assert isinstance(worlds, DirectEnv | GoalEnv), "simulated_name comes first"
+    low, high = worlds.action_low.tolist(), worlds.action_high.tolist()
     return SimulatedTask(
-        name=classic_name(job),
+        name=simulated_name(job),
         options=job.config.options,
-        rate_hz=1.0 / (model.opt.timestep * worlds.task.frame_skip),
+        rate_hz=1.0 / worlds.period_s,
         observation_size=job.observation_size,
-        controls=tuple(map(Control, _names(model), low, high)),
+        controls=tuple(map(Control, _names(worlds), low, high)),
     )
 
 
@@ -70,8 +71,11 @@ def record_observations(env: UnitActions, actor: Actor, ticks: int) -> Mapping[s
     return {OBSERVATION: np.stack([row.float().numpy() for row in rows])}
 
 
-def _names(model: mujoco.MjModel) -> list[str]:
-    """Names of the actuators; of one without, that of the joint it drives."""
+def _names(env: DirectEnv | GoalEnv) -> Sequence[str]:
+    """Names of what an action moves: an actuator's, and of one without, that of the joint it drives."""
+    if isinstance(env, GoalEnv) and env.task.axes:
+        return env.task.axes
+    model = env.worlds.model
     return [model.actuator(i).name or _driven(model, i) for i in range(model.nu)]
 
 

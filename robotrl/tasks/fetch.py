@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robotrl.spec.commands import GRIPPER_AXES
 from robotrl.spec.fetch import (
     DOWNWARD,
     FINGERS,
@@ -111,6 +112,7 @@ def _fetch(kind: str, reward: Judge, suffix: str, *, max_episode_steps: int = 50
         rules=functools.partial(_rules, variant),
         # What the others observe beside the gripper, no controller of an arm measures.
         deployment=Deployment("fetch_sim", reach_channels, reach_policy) if kind == "Reach" else None,
+        axes=GRIPPER_AXES,
     )
 
 

@@ -161,6 +161,7 @@ class GoalTask:
         success: of goals, bool, likewise.
         rules: builds the functions for the prepared model.
         deployment: on a robot; None where there is none.
+        axes: names of an action's numbers where these are not the model's actuators.
     """
 
     name: str
@@ -176,6 +177,7 @@ class GoalTask:
     success: Judge
     rules: Callable[[GoalFacts], GoalRules]
     deployment: Deployment | None = None
+    axes: tuple[str, ...] = ()
 
     def compute_reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
         """Reward (...) of goals (..., g) over any leading shape.

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from robotrl.bench.episodes import _original_episode
+from robotrl.bench.in_original import NetworkController, original_episode
 from robotrl.bench.originals import make_original
 from robotrl.errors import BadInputError
-from robotrl.learn.playing import Playing, play
+from robotrl.learn.playing import play
 from robotrl.learn.td3 import Td3, Td3Params
+from robotrl.sim.boxed import UnitBox
 from robotrl.sim.goal import GoalEnv, native_goal_worlds
 from robotrl.tasks.robotics import goal_task
 
@@ -22,13 +23,13 @@ def test_an_episode_in_the_original_is_the_batch_environments_own() -> None:
     env = GoalEnv(task, native_goal_worlds(task, len(seeds), threads=1), seed=0)
     torch.manual_seed(0)
     learner = Td3(Td3Params(hidden=(32,)), env.observation.shape[1], 0, [-1.0] * 4, [1.0] * 4)
-    actor = learner.actor
+    actor, unit = learner.actor, UnitBox(env.action_low, env.action_high)
     starts, theirs = [], []
     inner: Any = original.unwrapped
     for seed in seeds:
         original.reset(seed=seed)
         starts.append([torch.tensor(x) for x in (inner.data.qpos, inner.data.qvel, inner.goal)])
-        theirs.append(_original_episode(original, Playing(actor, torch.zeros((1, 0))), seed))
+        theirs.append(original_episode(original, NetworkController(actor, unit), seed))
     env.place(torch.arange(len(seeds)), *(torch.stack(parts) for parts in zip(*starts, strict=True)))
     tick, returns = play(env, actor), torch.zeros(len(seeds), dtype=torch.float64)
     for _ in range(50):

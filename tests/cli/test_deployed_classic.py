@@ -15,7 +15,7 @@ from robotrl.cli.runfile import SCORES, load_actor
 from robotrl.cli.train import Train
 from robotrl.export.card import card_of
 from robotrl.runtime.policy import Policy
-from tests.classic_policies import PPO
+from tests.simulated_policies import PPO
 
 NO_ROBOT = "drives no robot: it commands the controls of the simulated task Hopper-v5"
 

@@ -176,7 +176,7 @@ def test_an_environment_that_is_none_is_refused_as_the_files_own(
 @pytest.mark.parametrize(
     ("command", "named"),
     [
-        ("export RUN", "env: is done by no robot, got 'gym:Pendulum-v1'"),
+        ("export RUN", "env: cannot be exported, got 'gym:Pendulum-v1'"),
         ("check RUN", "no such file or shipped name in policies"),
         ("train --resume RUN --seconds 9", "seconds: has no such key to replace, got 9.0"),
         ("train quad12_walk_ppo --env robotrl/Hopper-v5 --out OUT", "env: has no such key to replace"),

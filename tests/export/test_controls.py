@@ -1,4 +1,4 @@
-"""Policies of classic tasks as files: observations in, controls out, as the network gave them in training."""
+"""Policies of simulated tasks as files: observations in, controls out, as the network gave them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from robotrl.bench.originals import make_classic
+from robotrl.bench.in_original import row_of
+from robotrl.bench.originals import make_classic, make_original
 from robotrl.cli.gymfile import GymJob, parse_training
-from robotrl.cli.simulated import OBSERVATION, simulated_task
+from robotrl.cli.simulated import OBSERVATION, simulated_name, simulated_task
 from robotrl.export.graph import ACTOR_MEMORY
 from robotrl.learn.playing import Playing
 from robotrl.runtime.policy import Policy
 from robotrl.spec.fit import incompatibilities
 from robotrl.spec.shipped import find_shipped
 from robotrl.tasks.classic import CLASSIC
-from tests.classic_policies import CONFIGS, PPO, Untrained, untrained
+from tests.simulated_policies import CONFIGS, PPO, TD3_WITH_GOALS, Untrained, untrained
 
 TICKS = 300
-LIMIT = {"Hopper-v5": 1.0, "InvertedPendulum-v5": 3.0}
-"""Of the controls, in both directions: Gymnasium's hopper.xml and inverted_pendulum.xml."""
+LIMIT = {"Hopper-v5": 1.0, "FetchPushDense-v4": 1.0, "InvertedPendulum-v5": 3.0}
+"""Of the controls, in both directions: Gymnasium's hopper.xml and inverted_pendulum.xml; Fetch's actions."""
 
 
 @pytest.fixture(params=CONFIGS)
@@ -93,3 +94,50 @@ def test_every_classic_task_is_described_as_gymnasium_has_it(name: str) -> None:
     np.testing.assert_array_equal([c.high for c in task.controls], box.high)
     assert all(control.name for control in task.controls)
     original.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_hz", "numbers", "controls"),
+    [
+        ("FetchPush-v4", 25.0, 25 + 3 + 3, ["x", "y", "z", "opening"]),
+        ("FetchSlide-v4", 25.0, 25 + 3 + 3, ["x", "y", "z", "opening"]),
+        ("HandManipulatePenRotate_BooleanTouchSensors-v1", 25.0, 61 + 92 + 7 + 7, None),
+    ],
+)
+def test_tasks_with_goals_that_no_robot_does_are_described_as_theirs(
+    name: str, rate_hz: float, numbers: int, controls: list[str] | None
+) -> None:
+    job = parse_training(
+        TD3_WITH_GOALS.replace("FetchPushDense-v4", name), find_shipped("policies", "hopper")
+    )
+    assert isinstance(job, GymJob)
+    task, original = simulated_task(job, job.evaluation_env(1, 1, threads=1)), make_original(name)
+    inner: Any = original.unwrapped
+    seen, _ = original.reset(seed=0)
+    assert (task.name, task.observation_size, len(row_of(seen))) == (name, numbers, numbers)
+    assert task.rate_hz == pytest.approx(rate_hz) == pytest.approx(1.0 / inner.dt)
+    named = controls or [inner.model.actuator(i).name for i in range(inner.model.nu)]
+    assert [(c.name, c.low, c.high) for c in task.controls] == [(one, -1.0, 1.0) for one in named]
+    original.close()
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        ("robotrl/FetchReach-v4", ""),
+        ("robotrl/FetchPush-v4", "FetchPush-v4"),
+        ("robotrl/HandReach-v3", ""),
+        ("robotrl/Hopper-v5", "Hopper-v5"),
+        ("gym:Pendulum-v1", ""),
+    ],
+)
+def test_a_robots_task_is_no_simulated_one(env: str, name: str) -> None:
+    text = TD3_WITH_GOALS.replace("robotrl/FetchPushDense-v4", env)
+    assert simulated_name(parse_training(text, find_shipped("policies", "hopper"))) == name
+
+
+def test_a_hand_whose_actions_are_relative_is_done_by_no_robot() -> None:
+    text = (
+        TD3_WITH_GOALS.replace("FetchPushDense-v4", "HandReach-v3") + "\n[options]\nrelative_control = true\n"
+    )
+    assert simulated_name(parse_training(text, find_shipped("policies", "hopper"))) == "HandReach-v3"

@@ -1,4 +1,4 @@
-"""Policies of classic tasks that nobody had to train: of a tanh actor and of one that remembers."""
+"""Policies of simulated tasks that nobody had to train: plain, with goals, and one that remembers."""
 
 from __future__ import annotations
 
@@ -68,8 +68,31 @@ critic_lr = 3e-4
 hidden = [16, 16]
 """
 
+TD3_WITH_GOALS = """env = "robotrl/FetchPushDense-v4"
+algorithm = "td3"
+seed = 0
+steps = 64
+
+[sim]
+worlds = 4
+processes = 1
+
+[td3]
+steps = 8
+start = 32
+updates_per_step = 0.1
+replay = 1000
+batch = 16
+gamma = 0.95
+tau = 0.005
+lr = 3e-4
+critic_lr = 3e-4
+hidden = [16, 16]
+"""
+
 CONFIGS = {
     "sac": SAC,
+    "goals": TD3_WITH_GOALS,
     "gru": PPO.format(task="InvertedPendulum-v5") + '\n[ppo.memory]\nkind = "gru"\nwidth = 8\n',
 }
 

@@ -1,4 +1,4 @@
-"""A classic task's policy file in Gymnasium's own environment and in the worlds of training."""
+"""A simulated task's policy file in the original environment and in the worlds of training."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ import onnx
 import pytest
 import torch
 
-from robotrl.bench.classic import (
-    RATIO,
-    ControlDriver,
-    NetworkController,
-    evaluate_in_gymnasium,
-    original_episode,
-    score_file,
-)
+from robotrl.bench.controls import ControlDriver, score_file
 from robotrl.bench.episodes import score_actor, trained_job
+from robotrl.bench.in_original import (
+    RATIO,
+    NetworkController,
+    evaluate_beside_training,
+    evaluate_original,
+    original_episode,
+)
 from robotrl.bench.opening import open_player
-from robotrl.bench.originals import make_classic
+from robotrl.bench.originals import make_classic, make_original
 from robotrl.bench.steering import tour
 from robotrl.cli.gymfile import GymJob
-from robotrl.errors import PolicyError
+from robotrl.errors import BadInputError, PolicyError
+from robotrl.export.card import card_of
 from robotrl.export.graph import ACTOR_MEMORY
 from robotrl.runtime.policy import Policy
 from robotrl.sim.direct import DirectEnv
 from robotrl.spec.contract import read_policy_file
 from robotrl.spec.seal import seal
 from robotrl.spec.shipped import find_shipped
-from tests.classic_policies import CONFIGS, untrained
+from tests.simulated_policies import CONFIGS, untrained
 
 HOPPER = find_shipped("policies", "hopper")
 
@@ -45,13 +46,14 @@ def hopper_job() -> GymJob:
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_file_and_network_do_the_same_in_gymnasiums_environment(kind: str) -> None:
     made = untrained(kind)
-    original, network = make_classic(made.task.name), NetworkController(made.actor, made.env.box)
+    make = make_original if made.job.goals else make_classic
+    original, network = make(made.task.name), NetworkController(made.actor, made.env.box)
     policy = Policy.load(made.file)
     by_file = [original_episode(original, policy, seed) for seed in (1, 2, 3)]
     by_network = [original_episode(original, network, seed) for seed in (1, 2, 3)]
-    assert [length for _, length in by_file] == [length for _, length in by_network]
-    np.testing.assert_allclose(by_file, by_network, rtol=1e-4)
-    assert len({total for total, _ in by_file}) == 3, "the episodes differ"
+    assert [one[1:] for one in by_file] == [one[1:] for one in by_network]
+    np.testing.assert_allclose([one.total for one in by_file], [one.total for one in by_network], rtol=1e-3)
+    assert len({one.total for one in by_file}) == 3, "the episodes differ"
     assert original_episode(original, policy, 1) == by_file[0], "nothing is left of the last one"
 
 
@@ -64,7 +66,7 @@ def test_an_episode_there_is_one_in_the_worlds_of_training() -> None:
     for seed in seeds:
         original.reset(seed=seed)
         starts.append([torch.tensor(x) for x in (inner.data.qpos, inner.data.qvel)])
-        theirs.append(original_episode(original, policy, seed)[0])
+        theirs.append(original_episode(original, policy, seed).total)
     assert isinstance(env.inner, DirectEnv)
     env.inner.place(torch.arange(2), *(torch.stack(parts) for parts in zip(*starts, strict=True)))
     driver, ours = ControlDriver(job, env, HOPPER), torch.zeros(2)
@@ -97,18 +99,44 @@ def test_the_shipped_policy_is_as_good_in_gymnasiums_environment() -> None:
     policy, original = Policy.load(HOPPER), make_classic("Hopper-v5")
     trained = policy.contract.provenance.scores["return_mean"]
     for seed in (1, 2):
-        total, length = original_episode(original, policy, seed)
-        assert length == 1000
-        assert total / trained > 0.95
+        episode = original_episode(original, policy, seed)
+        assert episode.length == 1000
+        assert episode.total / trained > 0.95
 
 
 def test_figures_are_told_with_their_ratio_where_returns_are_positive() -> None:
     made = untrained("gru")
-    scores = evaluate_in_gymnasium(made.file, episodes=20, threads=1)
+    scores = evaluate_beside_training(made.file, episodes=20, threads=1)
     assert scores["episodes"] == 20
     assert scores["training_return_mean"] == score_file(made.job, made.file, 1)["return_mean"]
     assert scores[RATIO] == scores["return_mean"] / scores["training_return_mean"]
     assert scores[RATIO] == pytest.approx(1.0, abs=0.5)
+
+
+def test_with_goals_it_is_successes_that_are_told() -> None:
+    made = untrained("goals")
+    scores, trained = (
+        evaluate_beside_training(made.file, episodes=5, threads=2),
+        score_file(made.job, made.file),
+    )
+    assert scores["episodes"] == 5
+    assert scores["training_success_last"] == trained["success_last"]
+    assert trained == pytest.approx(score_actor(made.job, made.actor, 2), rel=1e-4)
+    assert trained["episodes"] == 200
+    assert scores["success_last_low"] <= scores["success_last"] <= scores["success_last_high"]
+    ratio = scores["success_last"] / trained["success_last"] if scores["success_last"] else None
+    assert scores.get(RATIO) == ratio
+
+
+def test_the_card_of_one_with_goals_says_how_it_observes() -> None:
+    row = "Its observation is a row: `observation`, `achieved_goal` and `desired_goal`."
+    assert row in card_of(untrained("goals").file)
+    assert row not in card_of(untrained("sac").file)
+
+
+def test_what_has_no_original_is_refused() -> None:
+    with pytest.raises(BadInputError, match=r"quad12_walk.*: has no original environment"):
+        evaluate_original(find_shipped("policies", "quad12_walk"), episodes=2)
 
 
 def test_the_task_must_be_the_one_that_the_file_was_trained_on(tmp_path: Path) -> None:
