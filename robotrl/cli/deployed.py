@@ -104,7 +104,7 @@ def deployed_env(job: GymJob, file: Path, worlds: int, seed: int) -> tuple[GoalE
     """Build worlds, on the CPU, of a task whose policies drive a robot.
 
     Raises:
-        ConfigError: no robot does this task.
+        ConfigError: they are other people's.
     """
     env = job.evaluation_env(worlds, seed, threads=1).inner
     if not isinstance(env, GoalEnv) or env.task.deployment is None:

@@ -13,6 +13,7 @@ from robotrl.spec.fit import drives_no_robot
 from robotrl.spec.hardware import load_hardware
 from robotrl.spec.shipped import find_shipped, shipped_names
 from robotrl.tasks.classic import CLASSIC
+from robotrl.tasks.robotics import ROBOTICS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOMLS = sorted(file for folder in ("hardware", "configs") for file in (ROOT / folder).rglob("*.toml"))
@@ -42,7 +43,7 @@ def test_every_shipped_policy_may_drive_its_robot_or_says_that_it_drives_none(na
     policy = Policy.load(find_shipped("policies", name))
     if drives_no_robot(policy.contract):
         robots = [load_hardware(find_shipped("hardware", robot)) for robot in shipped_names("hardware")]
-        assert policy.contract.robot in CLASSIC
+        assert policy.contract.robot in {*CLASSIC, *ROBOTICS}
         assert all(policy.check(robot) for robot in robots)
     else:
         assert policy.check(load_hardware(find_shipped("hardware", policy.contract.robot))) == []
