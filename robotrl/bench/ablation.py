@@ -209,7 +209,10 @@ def draw_ablation(figures: Mapping[str, Any], file: Path) -> None:
         axis.tick_params(axis="x", labelcolor=INK)
         axis.grid(visible=False, axis="x")
         axis.set_ylabel("normalised return")
-        axis.set_title("PPO on seven tasks, mean of 21 runs: random policy 0, best run 1")
+        fewest = min(arm["runs"] for arm in figures["arms"])
+        axis.set_title(
+            f"PPO on {len(figures['tasks'])} tasks, {fewest} runs each: random policy 0, best run 1"
+        )
         axis.legend(loc="lower right")
         figure.savefig(file, dpi=DPI)
 
