@@ -209,10 +209,8 @@ def draw_ablation(figures: Mapping[str, Any], file: Path) -> None:
         axis.tick_params(axis="x", labelcolor=INK)
         axis.grid(visible=False, axis="x")
         axis.set_ylabel("normalised return")
-        fewest = min(arm["runs"] for arm in figures["arms"])
-        axis.set_title(
-            f"PPO on {len(figures['tasks'])} tasks, {fewest} runs each: random policy 0, best run 1"
-        )
+        tasks, runs = len(figures["tasks"]), min(arm["runs"] for arm in figures["arms"])
+        axis.set_title(f"PPO on {tasks} tasks, {runs} runs each: random policy 0, best run 1")
         axis.legend(loc="lower right")
         figure.savefig(file, dpi=DPI)
 
