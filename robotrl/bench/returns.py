@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path("runs/returns")
 RUNNERS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v4")
-MILLION = 1_000_000
+MILLION, QUARTER = 1_000_000, 250_000
+"""Environment steps of a run; after a quarter of them the modern critic is to be above the plain one."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ ENTRIES: tuple[Entry, ...] = (
     *on_policy("npg", dict.fromkeys(RUNNERS, "npg")),
     *on_policy("a2c", dict.fromkeys(RUNNERS, "a2c")),
     *on_policy("vpg", dict.fromkeys(RUNNERS, "vpg")),
-    *off_policy("sac_modern", "sac_modern", 250_000),
+    *off_policy("sac_modern", "sac_modern", QUARTER),
+    *off_policy("sac_quarter", "sac", QUARTER),
     *off_policy("td3", "td3"),
     *off_policy("sac", "sac"),
     *off_policy("ddpg", "ddpg"),
