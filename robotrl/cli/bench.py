@@ -82,7 +82,7 @@ class Bench:
     time: bool = False
     """`learn`: seconds of PPO on two cores until a return is reached; for an otherwise idle machine."""
     folder: Path | None = None
-    """Where the runs of such a flag are kept; by default runs/<flag>."""
+    """Where the runs of such a flag, or of `finetune`, are kept; by default runs/<flag>."""
     minutes: float = 60.0
     """How long `soak` takes."""
     seconds: float = 60.0
@@ -93,7 +93,7 @@ class Bench:
     """Runs of such a flag at once, by default 2, always one for --time; 0 trains nothing and tells of what is
     there. Processes of `gate`, by default 1."""
     seeds: int | None = None
-    """Of each run of such a flag, instead of its own number."""
+    """Of each run of such a flag, or of `finetune`, instead of its own number."""
     only: tuple[str, ...] = ()
     """--returns and --goals: train only what begins so, as ppo/HalfCheetah-v5; tell of all that is there."""
     plot: Path | None = None
@@ -160,12 +160,12 @@ class Bench:
         wanted = {
             "only": ("returns", "goals"),
             "plot": ("returns", "ablation", "goals", "safe"),
-            "seeds": ("returns", "ablation", "goals", "time"),
-            "folder": ("returns", "ablation", "goals", "time"),
+            "seeds": ("returns", "ablation", "goals", "time", "finetune"),
+            "folder": ("returns", "ablation", "goals", "time", "finetune"),
         }
         for option, fitting in wanted.items():
             if getattr(self, option) and (part or self.what) not in fitting:
-                allowed = ", ".join("safe" if name == "safe" else f"--{name}" for name in fitting)
+                allowed = ", ".join(name if name in ("safe", "finetune") else f"--{name}" for name in fitting)
                 raise BadInputError("is not an option of this", key=f"--{option}", allowed=f"with {allowed}")
         for option, least in (("jobs", 1 if self.what == "gate" else 0), ("seeds", 1), ("ticks", 1)):
             if (value := getattr(self, option)) is not None and value < least:
@@ -257,7 +257,8 @@ class Bench:
     def _finetune(self, _scratch: Path) -> dict[str, Any]:
         from robotrl.bench.finetune import STEPS, bench_finetune
 
-        return bench_finetune(STEPS, SEEDS, Path("runs/finetune"), lambda line: print(line, file=sys.stderr))
+        seeds, folder = range(self.seeds or len(SEEDS)), self.folder or Path("runs/finetune")
+        return bench_finetune(STEPS, seeds, folder, lambda line: print(line, file=sys.stderr))
 
     def _learn_speed(self, scratch: Path) -> dict[str, float]:
         from rich.console import Console
