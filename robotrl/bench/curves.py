@@ -14,10 +14,10 @@ from robotrl.bench.style import AMBER, BLUE, GREEN, INK, MUTED, ORANGE, RED, loo
 
 COLOURS: Mapping[str, Mapping[str, str]] = {
     "on-policy": {"ppo": BLUE, "trpo": GREEN, "npg": AMBER, "a2c": ORANGE, "vpg": MUTED},
-    "off-policy": {"sac_modern": RED, "sac_quarter": MUTED, "sac": BLUE, "td3": GREEN, "ddpg": ORANGE},
+    "off-policy": {"sac_modern": RED, "sac_early": MUTED, "sac": BLUE, "td3": GREEN, "ddpg": ORANGE},
 }
 """Algorithms of each row of panels."""
-LABELS = {"sac_modern": "SAC, modern critic", "sac_quarter": "SAC, a quarter of the steps"}
+LABELS = {"sac_modern": "SAC, modern critic", "sac_early": "SAC, 200,000 steps"}
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v4", "Swimmer-v5")
 THOUSAND, MILLION = 1e3, 1e6
 DPI = 170

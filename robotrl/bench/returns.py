@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 FOLDER = Path("runs/returns")
 RUNNERS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v4")
-MILLION, QUARTER = 1_000_000, 250_000
-"""Environment steps of a run; after a quarter of them the modern critic is to be above the plain one."""
+MILLION, EARLY = 1_000_000, 200_000
+"""Environment steps of a run; of those that compare the modern critic with the plain one early on."""
+EVALUATE_EVERY = 50_000
+"""Of off-policy runs; of the early ones a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def on_policy(algorithm: str, configs: Mapping[str, str]) -> tuple[Entry, ...]:
 
 def off_policy(algorithm: str, config: str, steps: int = MILLION) -> tuple[Entry, ...]:
     """Three seeds on each task."""
-    return tuple(Entry(algorithm, task, config, 3, 20, steps) for task in RUNNERS)
+    evaluations = steps // (EVALUATE_EVERY if steps == MILLION else EVALUATE_EVERY // 4)
+    return tuple(Entry(algorithm, task, config, 3, evaluations, steps) for task in RUNNERS)
 
 
 ENTRIES: tuple[Entry, ...] = (
@@ -86,8 +89,8 @@ ENTRIES: tuple[Entry, ...] = (
     *on_policy("npg", dict.fromkeys(RUNNERS, "npg")),
     *on_policy("a2c", dict.fromkeys(RUNNERS, "a2c")),
     *on_policy("vpg", dict.fromkeys(RUNNERS, "vpg")),
-    *off_policy("sac_modern", "sac_modern", QUARTER),
-    *off_policy("sac_quarter", "sac", QUARTER),
+    *off_policy("sac_modern", "sac_modern", EARLY),
+    *off_policy("sac_early", "sac", EARLY),
     *off_policy("td3", "td3"),
     *off_policy("sac", "sac"),
     *off_policy("ddpg", "ddpg"),
