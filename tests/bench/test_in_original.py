@@ -25,7 +25,6 @@ from robotrl.bench.originals import make_classic, make_original
 from robotrl.bench.steering import tour
 from robotrl.cli.gymfile import GymJob
 from robotrl.errors import BadInputError, PolicyError
-from robotrl.export.card import card_of
 from robotrl.export.graph import ACTOR_MEMORY
 from robotrl.runtime.policy import Policy
 from robotrl.sim.direct import DirectEnv
@@ -126,12 +125,6 @@ def test_with_goals_it_is_successes_that_are_told() -> None:
     assert scores["success_last_low"] <= scores["success_last"] <= scores["success_last_high"]
     ratio = scores["success_last"] / trained["success_last"] if scores["success_last"] else None
     assert scores.get(RATIO) == ratio
-
-
-def test_the_card_of_one_with_goals_says_how_it_observes() -> None:
-    row = "Its observation is a row: `observation`, `achieved_goal` and `desired_goal`."
-    assert row in card_of(untrained("goals").file)
-    assert row not in card_of(untrained("sac").file)
 
 
 def test_what_has_no_original_is_refused() -> None:

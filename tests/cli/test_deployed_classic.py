@@ -13,7 +13,7 @@ from robotrl.cli.gymfile import GymJob, read_training
 from robotrl.cli.main import FINE, WRONG_USE, main
 from robotrl.cli.runfile import SCORES, load_actor
 from robotrl.cli.train import Train
-from robotrl.export.card import card_of
+from robotrl.export.card import OBSERVED_IN_PARTS, card_of
 from robotrl.runtime.policy import Policy
 from tests.simulated_policies import PPO
 
@@ -50,6 +50,7 @@ def test_the_card_says_that_it_drives_no_robot(run: Path) -> None:
     lines = card.splitlines()
     assert lines[0] == "# Policy for Hopper-v5"
     assert f"It {NO_ROBOT}, as `gymnasium.make` takes them." in lines
+    assert OBSERVED_IN_PARTS in lines
     for row in (
         "| simulated task | Hopper-v5 |",
         "| control rate | 125 Hz |",
