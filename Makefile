@@ -20,7 +20,7 @@ lint: $(VENV)/installed-train,gpu,dev
 
 # Fails below 100 % of the branches of what pyproject.toml names. Its mutants: python -m tests.mutation.
 coverage: $(VENV)/installed-train,gpu,dev
-	$(VENV)/bin/python -m pytest -n logical --cov tests/laws tests/runtime/test_modes.py
+	$(VENV)/bin/python -m pytest -n logical tests/laws tests/runtime/test_modes.py --cov
 
 # One stamp for each set of extras, so that a second call installs nothing.
 $(VENV)/installed-%: pyproject.toml constraints.txt
