@@ -243,7 +243,7 @@ def _flag(limits: GateLimits, level: Level, wrong: Wrong) -> Verdict:
     for cause, bad in wrong.items():
         if not isinstance(bad, np.ndarray):
             causes |= {cause} if bad else set()
-        elif 1 in bad.tobytes():  # ten times as fast as any()
+        elif 1 in bad.tobytes():  # quicker than any()
             for joint in compress(limits.joint_names, bad.tolist()):
                 causes.add(cause.format(joint))
                 joints.add(joint)

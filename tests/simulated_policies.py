@@ -46,8 +46,8 @@ actor_gain = 1.0
 hidden = [16, 16]
 """
 
-SAC = """env = "robotrl/Hopper-v5"
-algorithm = "sac"
+OFF_POLICY = """env = "robotrl/{task}"
+algorithm = "{algorithm}"
 seed = 0
 steps = 64
 
@@ -55,29 +55,7 @@ steps = 64
 worlds = 4
 processes = 1
 
-[sac]
-steps = 8
-start = 32
-updates_per_step = 0.1
-replay = 1000
-batch = 16
-gamma = 0.99
-tau = 0.005
-lr = 3e-4
-critic_lr = 3e-4
-hidden = [16, 16]
-"""
-
-TD3_WITH_GOALS = """env = "robotrl/FetchPushDense-v4"
-algorithm = "td3"
-seed = 0
-steps = 64
-
-[sim]
-worlds = 4
-processes = 1
-
-[td3]
+[{algorithm}]
 steps = 8
 start = 32
 updates_per_step = 0.1
@@ -90,8 +68,10 @@ critic_lr = 3e-4
 hidden = [16, 16]
 """
 
+TD3_WITH_GOALS = OFF_POLICY.format(task="FetchPushDense-v4", algorithm="td3")
+
 CONFIGS = {
-    "sac": SAC,
+    "sac": OFF_POLICY.format(task="Hopper-v5", algorithm="sac"),
     "goals": TD3_WITH_GOALS,
     "gru": PPO.format(task="InvertedPendulum-v5") + '\n[ppo.memory]\nkind = "gru"\nwidth = 8\n',
 }

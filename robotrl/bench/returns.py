@@ -29,8 +29,6 @@ FOLDER = Path("runs/returns")
 RUNNERS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v4")
 MILLION, EARLY = 1_000_000, 200_000
 """Environment steps of a run; of those that compare the modern critic with the plain one early on."""
-EVALUATE_EVERY = 50_000
-"""Of off-policy runs; of the early ones a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,8 @@ def on_policy(algorithm: str, configs: Mapping[str, str]) -> tuple[Entry, ...]:
     return tuple(Entry(algorithm, task, config, seeds=5, evaluations=10) for task, config in configs.items())
 
 
-def off_policy(algorithm: str, config: str, steps: int = MILLION) -> tuple[Entry, ...]:
+def off_policy(algorithm: str, config: str, steps: int = MILLION, evaluations: int = 20) -> tuple[Entry, ...]:
     """Three seeds on each task."""
-    evaluations = steps // (EVALUATE_EVERY if steps == MILLION else EVALUATE_EVERY // 4)
     return tuple(Entry(algorithm, task, config, 3, evaluations, steps) for task in RUNNERS)
 
 
@@ -89,8 +86,8 @@ ENTRIES: tuple[Entry, ...] = (
     *on_policy("npg", dict.fromkeys(RUNNERS, "npg")),
     *on_policy("a2c", dict.fromkeys(RUNNERS, "a2c")),
     *on_policy("vpg", dict.fromkeys(RUNNERS, "vpg")),
-    *off_policy("sac_modern", "sac_modern", EARLY),
-    *off_policy("sac_early", "sac", EARLY),
+    *off_policy("sac_modern", "sac_modern", EARLY, evaluations=16),
+    *off_policy("sac_early", "sac", EARLY, evaluations=16),
     *off_policy("td3", "td3"),
     *off_policy("sac", "sac"),
     *off_policy("ddpg", "ddpg"),

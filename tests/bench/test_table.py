@@ -21,6 +21,7 @@ from robotrl.bench.table import (
     safe_table,
     table_in,
 )
+from robotrl.bench.table_learning import finetune_rows, time_rows
 from robotrl.errors import BadInputError
 from robotrl.spec.shipped import find_shipped
 
@@ -94,3 +95,23 @@ def test_missing_or_foreign_results_are_refused(tmp_path: Path) -> None:
 def test_readme_without_a_place_is_refused() -> None:
     with pytest.raises(BadInputError, match=r"README\.md"):
         table_in("# robotrl\n")
+
+
+def test_a_goal_that_the_median_seed_does_not_reach_is_told_as_never() -> None:
+    goal = {"task": "Hopper-v5", "at_least": 3000.0, "median_s": None, "reached": 1, "runs": 3}
+    [(_, measured, _)] = time_rows({"goals": [goal | {"share_physics": 0.25}]})
+    assert measured == "never; 1 of 3 seeds get there; physics is 25% of the time"
+
+
+def test_of_fine_tuning_the_hardest_ground_that_both_reach_is_told() -> None:
+    marks = [(2.0, 4e6, 3e6), (3.0, 5e6, 4e6), (4.0, "never", 5e6)]
+    reached = [
+        {"figure": "level", "mark": mark, "from nothing": slow, "from flat ground": quick}
+        for mark, slow, quick in marks
+    ]
+    [(what, measured, _)] = finetune_rows({"reached": reached})
+    assert "level 3" in what
+    assert measured == "4.0 from flat ground against 5.0 from nothing"
+    [(what, measured, _)] = finetune_rows({"reached": reached[2:]})
+    assert "level 4" in what
+    assert measured == "5.0 from flat ground against never from nothing"

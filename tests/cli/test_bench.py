@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from robotrl.bench import finetune
 from robotrl.cli import main as cli
 
 
@@ -45,3 +47,18 @@ def test_an_empty_folder_tells_that_nothing_is_there(
     assert report["bench"] == f"learn --{flag}"
     assert report["machine"]["cpu"]
     assert not any(tmp_path.iterdir()), "nothing was trained"
+
+
+@pytest.mark.parametrize(("asked", "seeds"), [([], 3), (["--seeds", "2"], 2)])
+def test_fine_tuning_takes_its_seeds_and_folder(
+    asked: list[str], seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[list[int], Path]] = []
+
+    def tune(_steps: int, seeds: Sequence[int], folder: Path, _report: object) -> dict[str, object]:
+        given.append(([*seeds], folder))
+        return {"reached": []}
+
+    monkeypatch.setattr(finetune, "bench_finetune", tune)
+    assert cli.main(["bench", "finetune", "--folder", str(tmp_path), "--json", *asked]) == cli.FINE
+    assert given == [([*range(seeds)], tmp_path)]
