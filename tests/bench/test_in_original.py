@@ -127,6 +127,13 @@ def test_with_goals_it_is_successes_that_are_told() -> None:
     assert scores.get(RATIO) == ratio
 
 
+@pytest.mark.parametrize("name", ["fetch_reach", "fetch_push", "fetch_pick_and_place"])
+def test_shipped_policies_succeed_there_by_network_and_by_file(name: str) -> None:
+    """Two episodes of the 200 of their cards; with no luck, since starts come from seeds."""
+    scores = evaluate_original(find_shipped("policies", name), episodes=2)
+    assert (scores["success_last"], scores["success_any"], scores["length_mean"]) == (1.0, 1.0, 50.0)
+
+
 def test_what_has_no_original_is_refused() -> None:
     with pytest.raises(BadInputError, match=r"quad12_walk.*: has no original environment"):
         evaluate_original(find_shipped("policies", "quad12_walk"), episodes=2)
