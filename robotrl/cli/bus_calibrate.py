@@ -68,6 +68,7 @@ class Calibrate:
             buses = [self._guided(stack, robot, name) for name in robot.bus]
             for guided in buses:
                 guided.require_limp()
+                guided.require_counting()
             zeros = self._zeros(robot, buses)
             self._reach(robot, buses, zeros)
             measured: dict[str, JointUnit] = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from robotrl.drivers.monitor import Monitor as Watch
     from robotrl.drivers.monitor import Sample
-    from robotrl.spec.robot import JointSpec
+    from robotrl.spec.robot import JointSpec, RobotSpec
 
 _STALE_S = 0.5
 _WARM_C = 60.0
@@ -41,6 +41,8 @@ class Monitor:
     """The line."""
     id: Ids = ()
     """The servos; without it those of the robot."""
+    unit: str = ""
+    """Which one of the robot's kind, by the serial that `robotrl bus calibrate` was given."""
     rate_hz: float = 10.0
     """Reads a second."""
     samples: int | None = None
@@ -51,23 +53,37 @@ class Monitor:
     def run(self) -> int:
         """Show until interrupted."""
         from robotrl.drivers.monitor import Monitor as Watch
+        from robotrl.drivers.scale import of_joints
 
         if not 0.0 < self.rate_hz <= 1000.0:  # noqa: PLR2004 - also refuses NaN
             raise BadInputError(
                 "is no rate", key="--rate-hz", value=self.rate_hz, allowed="above 0, up to 1000"
             )
         ids = self.place.ids(self.id)
-        joints = {joint.id: joint for joint in self.place.joints()}
+        robot = self._robot()
+        bus = self.place.bus_name(robot) if robot else ""
+        joints = {joint.id: joint for joint in (robot.joint if robot else ()) if joint.bus == bus}
         if missing := [id_ for id_ in ids if joints and id_ not in joints]:
             raise BadInputError("is no servo of this bus", key="--id", value=missing[0], allowed=joints)
         named = [joints[id_] for id_ in ids if joints]
         with self.place.opened(again=True) as (port, line):
-            watch = Watch(port, line, ids, named)
+            watch = Watch(port, line, ids, of_joints(robot, named) if robot else None)
             try:
                 self._watch(watch, named, str(line))
             except KeyboardInterrupt:
                 return 0
         return 0
+
+    def _robot(self) -> RobotSpec | None:
+        """The robot, if one is named, with the encoder zeros of its unit."""
+        from robotrl.spec.unit import load_unit, of_unit
+
+        robot = self.place.spec()
+        if not self.unit:
+            return robot
+        if robot is None:
+            raise BadInputError("needs --robot", key="--unit", value=self.unit)
+        return of_unit(robot, load_unit(robot, self.unit))
 
     def _watch(self, watch: Watch, joints: list[JointSpec], title: str) -> None:
         from rich.console import Console

@@ -153,9 +153,7 @@ class SerialBody:
                 with contextlib.suppress(PortError):
                     group.track(goal)
             return
-        for group in self._groups:
-            with contextlib.suppress(PortError):
-                group.damp() if command.kind is CommandKind.DAMP else group.limp()
+        self._let_go(command.kind)
 
     def rearm(self) -> None:
         """Allow motion again after a tripped bus watchdog; there is no stiffness until the next TRACK."""
@@ -168,6 +166,18 @@ class SerialBody:
         for port in self._ports:
             port.close()
         self._ports, self._groups, self._imu, self._estimator = [], [], None, None
+
+    def _let_go(self, kind: CommandKind) -> None:
+        """Damp every bus or make it limp, whatever becomes of the others; the first error is raised last."""
+        errors = []
+        for group in self._groups:
+            try:
+                with contextlib.suppress(PortError):
+                    group.damp() if kind is CommandKind.DAMP else group.limp()
+            except Exception as error:  # noqa: BLE001 - no error of one bus leaves another one stiff
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _reopening(self, name: str) -> ReopeningPort:
         _, baud_bd = self._robot.lines[name]

@@ -55,6 +55,22 @@ class GuidedJoints:
                 fix = f'robotrl bus write "{self._series.torque.name}" 0 --id {joint.id}'
                 raise DeviceError(f"servo {joint.id} ({joint.name}) holds torque; hold the joint, then {fix}")
 
+    def require_counting(self) -> None:
+        """Refuse servos whose counts will mean something else as soon as the robot runs.
+
+        Raises:
+            DeviceError: one has an offset, a direction or a mode of its own, or does not answer.
+        """
+        for register in self._series.counting:
+            for joint, held in zip(self.joints, self._read(register), strict=True):
+                wanted = dict(self._series.settings(self._robot.servo_of(joint)))[register]
+                if held != wanted:
+                    fix = f'robotrl bus write "{register.name}" {wanted} --id {joint.id}, then calibrate'
+                    what = f"{register.name} ({register.address}) is {held}"
+                    raise DeviceError(
+                        f"servo {joint.id} ({joint.name}): {what}, which robotrl sets to {wanted}; {fix}"
+                    )
+
     def look(self) -> Ints:
         """Return (n,) counts now; they widen the range seen.
 

@@ -18,14 +18,14 @@ from robotrl.drivers.crc import crc16
 from robotrl.drivers.framing import FrameFinder, Framing
 from robotrl.drivers.port import Port
 from robotrl.errors import PortError, ProtocolError
+from robotrl.spec.lines import ESTIMATE_OVERHEAD_BYTES, ESTIMATE_VALUE_BYTES
 from robotrl.spec.robot import EstimatorSpec
 from robotrl.spec.state import Floats
 
 HEADER = b"\xe5\x7a"
-OVERHEAD = 6
+OVERHEAD = ESTIMATE_OVERHEAD_BYTES
 """Bytes beside the values: header, count, sequence number and CRC."""
 MOST_VALUES = 255
-_VALUE_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class PacketParser:
 
 
 def _measure(buffer: bytes | bytearray) -> int:
-    return OVERHEAD + _VALUE_SIZE * buffer[2] if len(buffer) > len(HEADER) else OVERHEAD
+    return OVERHEAD + ESTIMATE_VALUE_BYTES * buffer[2] if len(buffer) > len(HEADER) else OVERHEAD
 
 
 def _intact(frame: bytes) -> bool:
     return crc16(frame[:-2]) == int.from_bytes(frame[-2:], "little")
 
 
-FRAMING = Framing(HEADER, _measure, _intact)
+FRAMING = Framing(HEADER, _measure, _intact, conclusive=True)
 
 
 class Estimator:

@@ -15,11 +15,14 @@ class Framing:
         measure: given bytes that begin with `start`: how many the frame has in all; while that is not
             known yet, a number larger than those given; 0 when no frame begins so.
         intact: whether the checksum of a whole frame is right.
+        conclusive: whether chance does not pass that checksum: an intact frame behind the start of one that
+            is still incomplete then shows that the latter's size is damaged, and nobody waits for the rest.
     """
 
     start: bytes
     measure: Callable[[bytes | bytearray], int]
     intact: Callable[[bytes], bool]
+    conclusive: bool = False
 
 
 class FrameFinder:
@@ -66,10 +69,22 @@ class FrameFinder:
             del buffer[:at]
             size = framing.measure(buffer)
             if size > len(buffer):
-                return None
+                if not (behind := self._whole_behind()):
+                    return None
+                del buffer[:behind]
+                continue
             if size and framing.intact(frame := bytes(buffer[:size])):
                 del buffer[:size]
                 return frame
             del buffer[0]
         del buffer[: max(0, len(buffer) - len(framing.start) + 1)]  # may end in the start of a frame
         return None
+
+    def _whole_behind(self) -> int:
+        """Where an intact frame begins behind an incomplete one that it refutes; 0 if there is none."""
+        buffer, framing, at = self._buffer, self._framing, 0
+        while framing.conclusive and (at := buffer.find(framing.start, at + 1)) > 0:
+            size = framing.measure(buffer[at:])
+            if 0 < size <= len(buffer) - at and framing.intact(bytes(buffer[at : at + size])):
+                return at
+        return 0

@@ -78,7 +78,8 @@ class Handshake:
         """Leave every servo torque off, configured and healthy.
 
         Raises:
-            DeviceError: a servo is missing, of another model, faulty, or does not hold what was written.
+            DeviceError: a servo is missing, of another model, faulty, set up so that it measures in other
+                units, or does not hold what was written.
             PortError: the port has gone.
         """
         self._check_models()
@@ -86,6 +87,7 @@ class Handshake:
             self._bus.sync_write(register, self._same(value))
         for register, value in self._series.takeover:
             self._settle(register, self._same(value))
+        self._check_flags()
         for register, values in configuration(self._robot, self._joints):
             self._settle(register, values)
         for register, value in self._series.seal:
@@ -139,6 +141,16 @@ class Handshake:
             f"{self._place}: {', '.join(map(_called, silent))} did not answer a read of "
             f"{register.name} ({register.address})"
         )
+
+    def _check_flags(self) -> None:
+        for register, bits in self._series.flags:
+            held = self._read(register)
+            for i in np.flatnonzero(held & bits != bits).tolist():
+                fix = f'robotrl bus write "{register.name}" {held[i] | bits} --id {self._joints[i].id}'
+                raise DeviceError(
+                    f"{self._place}: {_called(self._joints[i])}: {register.name} ({register.address}) is "
+                    f"{held[i]}, without bits {bits}, so that it measures in other units; {fix}"
+                )
 
     def _check_health(self) -> None:
         errors = self._read(self._series.health)

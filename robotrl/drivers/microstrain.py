@@ -131,7 +131,7 @@ def _fields_fill(frame: bytes) -> bool:
     return at == end
 
 
-FRAMING = Framing(_START, _measure, _intact)
+FRAMING = Framing(_START, _measure, _intact, conclusive=True)
 
 
 class PacketParser:

@@ -10,9 +10,9 @@ import numpy as np
 
 from robotrl.drivers.port import Port
 from robotrl.drivers.registers import Block, Ints
+from robotrl.drivers.scale import Scale, of_servos
 from robotrl.drivers.servo import Line
 from robotrl.errors import PortError
-from robotrl.spec.robot import JointSpec
 from robotrl.spec.state import Floats
 
 
@@ -46,27 +46,20 @@ class Monitor:
         port: where the bytes go; it may go away and come back.
         line: the port's protocol and speed.
         ids: the servos.
-        joints: theirs, for angles of joints; empty shows what the servos count.
+        scale: of their joints (`robotrl.drivers.scale.of_joints`); without it that of the manual.
     """
 
-    def __init__(self, port: Port, line: Line, ids: Sequence[int], joints: Sequence[JointSpec] = ()) -> None:
+    def __init__(self, port: Port, line: Line, ids: Sequence[int], scale: Scale | None = None) -> None:
         self.ids = tuple(ids)
         self._bus = line.bus(port, self.ids)
         self._series = line.series
         measured = line.series.measured
-        self._wanted = (
-            measured.position,
-            measured.velocity,
-            measured.load,
-            measured.voltage,
-            measured.temperature,
-        )
-        by_place = sorted(self._wanted, key=lambda register: register.address)
+        wanted = (measured.position, measured.velocity, measured.load, measured.voltage, measured.temperature)
+        by_place = sorted(wanted, key=lambda register: register.address)
         self._block = Block(by_place)
-        self._columns = [by_place.index(register) for register in self._wanted]
-        self._zero = np.array([float(j.zero_count) for j in joints] or [0.0] * len(ids))
-        self._sign = np.array([float(j.sign) for j in joints] or [1.0] * len(ids))
-        self._values = np.full((len(self._wanted), len(ids)), np.nan)
+        self._columns = [by_place.index(register) for register in wanted]
+        self._scale = scale or of_servos(line.series, len(ids))
+        self._values = np.full((len(wanted), len(ids)), np.nan)
         self._error = np.zeros(len(ids), np.int64)
         self._stamp_s = np.full(len(ids), -np.inf)
 
@@ -82,9 +75,8 @@ class Monitor:
         replies = self._bus.sync_read(self._block.address, self._block.size)
         fresh = replies.fresh
         values = self._block.decode(replies.data).T[self._columns].astype(float)
-        values[0] -= self._zero
-        values[:3] *= self._sign
-        values *= np.array([[register.unit.scale] for register in self._wanted])
+        values[0] -= self._scale.zero
+        values *= self._scale.unit
         self._values[:, fresh] = values[:, fresh]
         self._stamp_s[fresh] = now_s
         health = self._bus.read_register(self._series.health)

@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import select
+import termios
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -55,10 +56,10 @@ class SerialPort:
     def __init__(self, path: str, baud_bd: int, *, shared: bool = False) -> None:
         self.path = path
         try:
-            self._serial = serial.Serial(path, baud_bd, timeout=0, exclusive=None if shared else True)
+            self._serial = _Joining(path, baud_bd, timeout=0) if shared else _locked(path, baud_bd)
         except ValueError as error:  # a speed that this adapter cannot make
             raise PortError(f"port {path} does not work at {baud_bd} baud ({error})") from error
-        except serial.SerialException as error:
+        except (OSError, termios.error) as error:  # pyserial's own, and what it lets through: see `_why`
             raise PortError(_why(path, error)) from error
         with contextlib.suppress(ValueError, NotImplementedError, OSError):  # adapters without the knob
             self._serial.set_low_latency_mode(True)
@@ -114,10 +115,10 @@ class SerialPort:
             PortError: the port has gone.
         """
         data = b""
-        for _ in range(_DRAIN_CHUNKS):
-            data += (chunk := self.read(0.0))
-            if len(chunk) < _CHUNK:  # only behind a full one can there be more
+        for _ in range(_DRAIN_CHUNKS):  # a terminal hands out one byte less than asked for, with more behind
+            if not (chunk := self.read(0.0)):
                 break
+            data += chunk
         return data
 
     def wait_readable(self, timeout_s: float) -> bool:
@@ -200,8 +201,23 @@ class ReopeningPort:
             self._port = None
 
 
-def _why(path: str, error: serial.SerialException) -> str:
-    """One sentence for a port that cannot be opened."""
+class _Joining(serial.Serial):  # type: ignore[misc]  # pyserial has no types
+    """A port that is opened beside its owner, for whom the bytes that wait in it are."""
+
+    def _reset_input_buffer(self) -> None:
+        """Keep them; opening calls this."""
+
+
+def _locked(path: str, baud_bd: int) -> serial.Serial:
+    return serial.Serial(path, baud_bd, timeout=0, exclusive=True)
+
+
+def _why(path: str, error: OSError | termios.error) -> str:
+    """One sentence for a port that cannot be opened.
+
+    A device that vanishes while it is being opened makes `serial.Serial` raise whatever its system call
+    did: a plain `OSError`, or `termios.error`, which is none.
+    """
     reasons = {
         errno.ENOENT: f"does not exist; serial ports here: {_ports_here()}",
         errno.EACCES: "may not be opened by this user; on Linux the group is usually dialout",
@@ -210,8 +226,8 @@ def _why(path: str, error: serial.SerialException) -> str:
         errno.ENXIO: "has no device behind it",
         errno.EIO: "has no device behind it",
     }
-    number = error.errno if isinstance(error.errno, int) else 0
-    return f"port {path} {reasons.get(number, 'is not a usable serial port (' + str(error) + ')')}"
+    number = error.errno if isinstance(error, OSError) else error.args[0]
+    return f"port {path} {reasons.get(number or 0, 'is not a usable serial port (' + str(error) + ')')}"
 
 
 def _ports_here() -> str:

@@ -81,6 +81,8 @@ class Series:
         weak_checksum: whether broken packets may pass for good ones; see `plausibility`.
         takeover: written before anything is read: a servo must answer, let go, and accept EEPROM writes.
         settings: what a servo of a type must hold before torque goes on.
+        counting: those of `settings` that change what a count of position means.
+        flags: bits that must be set, and that only a person may set.
         seal: written last.
         service: id, baud rate and the like.
     """
@@ -101,6 +103,8 @@ class Series:
     weak_checksum: bool
     takeover: tuple[Setting, ...]
     settings: Callable[[ServoType], tuple[Setting, ...]]
+    counting: tuple[Register, ...]
+    flags: tuple[Setting, ...]
     seal: tuple[Setting, ...]
     service: Service
 
@@ -161,6 +165,8 @@ DYNAMIXEL = Series(
     weak_checksum=False,
     takeover=((x.STATUS_RETURN_LEVEL, 2), (x.TORQUE_ENABLE, 0), (x.BUS_WATCHDOG, 0)),
     settings=_dynamixel_settings,
+    counting=(x.DRIVE_MODE, x.OPERATING_MODE, x.HOMING_OFFSET),
+    flags=(),
     seal=(),
     service=Service(
         id=x.ID,
@@ -190,6 +196,7 @@ def _sts_settings(servo: ServoType) -> tuple[Setting, ...]:
     return (
         (sts.RETURN_DELAY, 0),
         (sts.OPERATING_MODE, sts.POSITION_CONTROL),
+        (sts.ANGULAR_RESOLUTION, 1),
         (sts.HOMING_OFFSET, 0),
         (sts.MAX_TEMPERATURE, servo.temperature_limit_c),
         (sts.MAX_VOLTAGE, round(servo.voltage_max_v / sts.MAX_VOLTAGE.unit.scale)),
@@ -234,6 +241,8 @@ STS = Series(
     weak_checksum=True,
     takeover=((sts.RESPONSE_LEVEL, 1), (sts.TORQUE_ENABLE, 0), (sts.LOCK, 0)),
     settings=_sts_settings,
+    counting=(sts.OPERATING_MODE, sts.ANGULAR_RESOLUTION, sts.HOMING_OFFSET),
+    flags=((sts.PHASE, sts.FINE_VELOCITY),),
     seal=((sts.LOCK, 1),),
     service=Service(
         id=sts.ID,
@@ -290,6 +299,8 @@ SCS = Series(
     weak_checksum=True,
     takeover=((scs.RESPONSE_LEVEL, 1), (scs.TORQUE_ENABLE, 0), (scs.LOCK, 0)),
     settings=_scs_settings,
+    counting=(),
+    flags=(),
     seal=((scs.LOCK, 1),),
     service=Service(
         id=scs.ID,

@@ -119,7 +119,8 @@ class Servo:
         Raises:
             BadInputError: a register or value that is never written: read only, out of range, torque on, or
                 one of those that have a method of their own.
-            DeviceError: the servo refuses, is silent or does not keep the value; or EEPROM under torque.
+            DeviceError: the servo refuses, is silent or does not keep the value; or it holds torque, which
+                can then only be turned off.
         """
         own = self.table[register]
         self._refuse(own, value)
@@ -147,6 +148,7 @@ class Servo:
             return self
         if self._bus.ping(new) is not None:
             raise DeviceError(f"id {new} is taken by another servo on {self.line}")
+        self._require_limp("given another id")
         self._unlock(own)
         self._bus.write(self.id, own, new)
         moved = Servo(self._port, self.line, new, self.table)
@@ -176,6 +178,7 @@ class Servo:
         faster = Line(self.line.path, self.line.protocol, baud_bd)
         if faster == self.line:
             return faster
+        self._require_limp("given another speed")
         self._unlock(own)
         self._bus.write(self.id, own, possible[baud_bd])
         self._port.close()
@@ -217,20 +220,19 @@ class Servo:
         if own.address == self._series.service.status_level.address and own.area is Area.RAM:
             self._bus.sync_write(own, np.array([value]))  # it may have been told not to acknowledge
             return
+        if own.address != self._series.torque.address:  # a goal or a gain would move what is stiff
+            self._require_limp(f"given another {own.name}")
         self._unlock(own)
         self._bus.write(self.id, own, value)
         self._lock(own)
 
     def _unlock(self, own: Register) -> None:
-        """Let a write to EEPROM last; refused under torque, as servos do or ought to."""
-        if own.area is Area.EEPROM:
-            self._require_limp(f"given another {own.name}")
-            if (lock := self._series.service.lock) is not None:
-                self._bus.write(self.id, lock, 0)
+        """Let a write to EEPROM last."""
+        if own.area is Area.EEPROM and (lock := self._series.service.lock) is not None:
+            self._bus.write(self.id, lock, 0)
 
     def _lock(self, own: Register) -> None:
-        lock = self._series.service.lock
-        if own.area is Area.EEPROM and lock is not None:
+        if own.area is Area.EEPROM and (lock := self._series.service.lock) is not None:
             self._bus.write(self.id, lock, 1)
 
     def _require_limp(self, done: str) -> None:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from robotrl.drivers import xseries as x
 from robotrl.drivers.handshake import Handshake, position_limits, ram_settings
-from robotrl.drivers.models import MODELS
 from robotrl.drivers.plausibility import Plausibility
 from robotrl.drivers.port import Port
 from robotrl.drivers.registers import Block, Ints, Register
 from robotrl.drivers.replies import Replies
+from robotrl.drivers.scale import of_joints
 from robotrl.drivers.series import SERIES
 from robotrl.drivers.servo_bus import Started
 from robotrl.errors import DeviceError
@@ -88,25 +88,16 @@ class ServoGroup:
         servos = [robot.servo_of(j) for j in joints]
         limits = [position_limits(j, robot) for j in joints]
         sign = np.array([float(j.sign) for j in joints])
-        self._zero = np.array([float(j.zero_count) for j in joints])
+        scale = of_joints(robot, joints)
+        self._zero = scale.zero
         self._counts_per_rad = sign * [s.counts_per_rad for s in servos]
         self._offset = np.zeros((5, len(joints)))
         self._offset[0] = self._zero
-        self._unit = np.ones((5, len(joints)))
-        """Of what is measured but the position, which is divided."""
-        self._unit[1] = sign * [s.velocity_unit_rad_s for s in servos]
-        self._unit[2] = sign * [self._share_of_drive(robot, joint) for joint in joints]
-        self._unit[3] = self._series.measured.voltage.unit.scale
+        self._unit = scale.unit
+        self._unit[0] = 1.0  # the position is divided: the nearest number to the quotient
         self._stiff = np.array([self._series.stiff(s) for s in servos])
         self._lowest = np.array([low for low, _ in limits])
         self._highest = np.array([high for _, high in limits])
-
-    def _share_of_drive(self, robot: RobotSpec, joint: JointSpec) -> float:
-        """Load of one count; of models that have the current in its place, the share of the stall current."""
-        load = self._series.measured.load
-        table = MODELS.get(robot.servo_of(joint).model_number)
-        own = load if table is None else table.registers[load.address]
-        return own.unit.scale if own == load else own.unit.scale / robot.supply.stall_current_a[joint.servo]
 
     def _layout(self, robot: RobotSpec) -> None:
         """Where the measured registers are in the block that is read each tick, and what RAM must hold."""

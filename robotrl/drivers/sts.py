@@ -25,7 +25,7 @@ from robotrl.drivers.registers import (
 
 STEP = Unit("rad", 2 * math.pi / 4096)
 STEP_RATE = Unit("rad/s", 2 * math.pi / 4096)
-"""With bit 2 of Phase (18) set, as ex works; without it, one count is 50 times as much."""
+"""With `FINE_VELOCITY` set, as ex works; without it, one count is 50 times as much."""
 ACCELERATION = Unit("rad/s^2", 100 * 2 * math.pi / 4096)
 CURRENT = Unit("A", 0.0065)
 
@@ -86,6 +86,9 @@ STS3215 = ControlTable.of("STS3215", 777, [r for r in globals().values() if isin
 
 POSITION_CONTROL = 0
 """Operating Mode (33)."""
+
+FINE_VELOCITY = 4
+"""Bit of Phase (18), whose other bits are about the motor's wiring."""
 
 SET_MIDPOINT = 128
 """Torque Enable (40): the present position becomes 2048 through Position Correction (31)."""

@@ -101,7 +101,7 @@ def _intact(frame: bytes) -> bool:
     return crc_hqx(frame[1:], 0) == 0
 
 
-FRAMING = Framing(_START, _measure, _intact)
+FRAMING = Framing(_START, _measure, _intact, conclusive=True)
 
 
 class MessageParser:

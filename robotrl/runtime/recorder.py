@@ -57,12 +57,14 @@ class McapRecorder:
         """Create the file.
 
         Args:
-            file: where to write; an existing file is replaced.
+            file: where to write.
             attachments: name -> content, written first.
 
         Raises:
-            RecordingError: the file cannot be created.
+            RecordingError: the file cannot be created, or exists: it may be all that is left of a crash.
         """
+        if file.is_file():
+            raise RecordingError("exists already; nothing is recorded over it", file=file)
         self._file = file
         self._given = self._kept = 0
         self._problem = ""

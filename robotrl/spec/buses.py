@@ -85,6 +85,15 @@ def check_bus(name: str, bus: BusSpec, tick_s: float, refuse: Refuse) -> None:
             bus.watchdog_s,
             f"{2 * tick_s} or more",
         )
+    tries, patience_s = 1 + bus.retries_per_tick, bus.watchdog_s - tick_s
+    if tries * bus.reply_timeout_s > patience_s:
+        refuse(
+            f"{key}.reply_timeout_s",
+            f"lets one silent servo take {tries * bus.reply_timeout_s:.6g} s of a tick: the watchdog stops "
+            "all the others",
+            bus.reply_timeout_s,
+            f"up to {patience_s / tries:.6g} with {bus.retries_per_tick} retries_per_tick",
+        )
 
 
 def check_gains(name: str, protocol: ServoProtocol, p_gain: int, pwm_full: int, refuse: Refuse) -> None:

@@ -18,6 +18,13 @@ from robotrl.spec.buses import BusSpec, Refuse, check_bus
 from robotrl.spec.channels import CHANNELS, JOINTS, PASSIVE, POINTS, Source
 from robotrl.spec.control import ControlSpec, check_rates
 from robotrl.spec.limits import SafetyLimits, check_limits
+from robotrl.spec.lines import (
+    ESTIMATE_OVERHEAD_BYTES,
+    ESTIMATE_VALUE_BYTES,
+    IMU_SAMPLE_BYTES,
+    check_ports,
+    check_stream,
+)
 from robotrl.spec.records import Between, load_toml, read_record
 from robotrl.spec.servos import ServoType, SupplySpec, check_servos, check_supply, written
 from robotrl.spec.state import Floats, frozen
@@ -299,6 +306,7 @@ def _check_possible(robot: RobotSpec, file: Path) -> None:
         check_bus(name, bus, robot.control.period_s, refuse)
     check_servos(robot.servo, robot.limits, refuse)
     _check_senses(robot, refuse)
+    _check_lines(robot, refuse)
     check_supply(robot.supply, robot.servo, refuse)
 
 
@@ -306,7 +314,7 @@ def _check_encoder_range(joint: JointSpec, servo: ServoType, key: str, refuse: R
     for name in ("position_min_rad", "position_max_rad"):
         angle = getattr(joint, name)
         count = joint.zero_count + joint.sign * angle * servo.counts_per_rad
-        if not 0 <= count < servo.counts_per_rev:
+        if not 0 <= round(count) < servo.counts_per_rev:
             span = sorted(
                 (c - joint.zero_count) * joint.sign / servo.counts_per_rad
                 for c in (0, servo.counts_per_rev - 1)
@@ -330,6 +338,18 @@ def _check_senses(robot: RobotSpec, refuse: Refuse) -> None:
         _check_estimator(robot, estimator, refuse)
     senses = {IMU_LINE: imu is not None, ESTIMATOR_LINE: estimator is not None}
     check_limits(robot.limits, senses, robot.control.period_s, refuse)
+
+
+def _check_lines(robot: RobotSpec, refuse: Refuse) -> None:
+    check_ports({f"bus.{n}" if n in robot.bus else n: port for n, (port, _) in robot.lines.items()}, refuse)
+    for name in robot.bus.keys() - {joint.bus for joint in robot.joint}:
+        refuse(f"bus.{name}", "has no joint", None, "a [[joint]] with this bus")
+    if imu := robot.imu:
+        check_stream("imu", imu.rate_hz, IMU_SAMPLE_BYTES[imu.model], imu.baud_bd, refuse)
+    if estimator := robot.estimator:
+        values = sum(math.prod(shape) for shape in estimator.channels.values())
+        size = ESTIMATE_OVERHEAD_BYTES + ESTIMATE_VALUE_BYTES * values
+        check_stream("estimator", estimator.rate_hz, size, estimator.baud_bd, refuse)
 
 
 def _check_estimator(robot: RobotSpec, estimator: EstimatorSpec, refuse: Refuse) -> None:

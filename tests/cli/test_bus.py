@@ -363,6 +363,29 @@ def test_calibrate_refuses_joints_that_hold_torque(own_robot: Path, guided: Fake
     assert not (own_robot / "units").exists()
 
 
+def test_calibrate_refuses_a_servo_with_an_offset_that_run_would_undo(
+    own_robot: Path, guided: FakeBus, run: Run
+) -> None:
+    guided.servos[23][x.HOMING_OFFSET] = 300
+    code, out, err = run("calibrate", "--robot", str(own_robot), "--serial", "A7")
+    assert (code, out) == (cli.PROBLEM, "")
+    assert "servo 23" in err
+    assert "Homing Offset (20) is 300" in err
+    assert not (own_robot / "units").exists()
+
+
+def test_monitor_takes_the_zeros_of_a_unit(own_robot: Path, guided: FakeBus, run: Run) -> None:
+    run("calibrate", "--robot", str(own_robot), "--serial", "A7")
+    for servo in guided.servos.values():
+        servo[x.PRESENT_POSITION] = 2068
+    where = ("--robot", str(own_robot), "--port", "bench", "--samples", "1", "--json")
+    shown = json.loads(run("monitor", *where, "--unit", "A7")[1])["servos"]
+    assert [servo["position_rad"] for servo in shown] == [0.0] * 12
+    code, _, err = run("monitor", *AT, "--id", "11", "--unit", "A7")
+    assert code == cli.WRONG_USE
+    assert "--unit: needs --robot" in err
+
+
 def test_an_input_that_ends_early_writes_nothing(
     own_robot: Path, run: Run, typed: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from robotrl.drivers import xseries as x
 from robotrl.drivers.body import SerialBody
 from robotrl.errors import DeviceError
+from robotrl.spec.robot import RobotSpec
 from robotrl.spec.state import CommandKind, JointCommand
 from tests.drivers.fake_bus import FakeBus, FakeImu
 from tests.drivers.rig import IDS, ROBOT, Rig
@@ -321,8 +322,9 @@ def test_close_sends_nothing_and_releases_the_ports(ready: Rig) -> None:
 # Two buses ----------------------------------------------------------------------------------
 
 
-def test_joints_of_several_buses_come_in_spec_order() -> None:
-    """Every second joint on a second bus: values and targets still go where they belong."""
+@pytest.fixture
+def two() -> tuple[RobotSpec, dict[str, FakeBus], SerialBody]:
+    """Every second joint on a second bus: the robot, its buses, and its body, opened."""
     joints = tuple(
         dataclasses.replace(joint, bus="odd" if k % 2 else "even") for k, joint in enumerate(ROBOT.joint)
     )
@@ -333,6 +335,34 @@ def test_joints_of_several_buses_come_in_spec_order() -> None:
     imu = FakeImu()
     body = SerialBody(robot, ports, lambda path, _: buses.get(path, imu))
     body.open()
+    return robot, buses, body
+
+
+@pytest.mark.parametrize("kind", [CommandKind.DAMP, CommandKind.LIMP])
+def test_no_error_of_one_bus_leaves_another_one_stiff(
+    two: tuple[RobotSpec, dict[str, FakeBus], SerialBody], kind: CommandKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot, buses, body = two
+    body.read(0.0)
+    body.write(JointCommand(CommandKind.TRACK, robot.default_rad))
+    register = x.POSITION_P_GAIN if kind is CommandKind.DAMP else x.TORQUE_ENABLE
+    assert all(servo[register] for servo in buses["odd"].servos.values())
+
+    def fail(data: bytes) -> None:
+        raise OSError("Protocol error")  # what no port of ours lets through
+
+    monkeypatch.setattr(buses["even"], "write", fail)
+    with pytest.raises(OSError, match="Protocol error"):
+        body.write(JointCommand(kind, np.full(12, np.nan)))
+    assert not any(servo[register] for servo in buses["odd"].servos.values())
+
+
+def test_joints_of_several_buses_come_in_spec_order(
+    two: tuple[RobotSpec, dict[str, FakeBus], SerialBody],
+) -> None:
+    """Values and targets still go where they belong."""
+    robot, buses, body = two
+    joints = robot.joint
     for k, joint in enumerate(joints):
         buses[joint.bus].servos[joint.id][x.PRESENT_TEMPERATURE] = 30 + k
     assert body.read(0.0).temperature_c.tolist() == list(range(30, 42))

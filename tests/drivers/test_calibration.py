@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 from robotrl.drivers import xseries as x
 from robotrl.drivers.calibration import STILL_COUNTS, GuidedJoints, calibrated, joint_units, short_of_limits
 from robotrl.drivers.registers import Ints
+from robotrl.drivers.series import SERIES
 from robotrl.drivers.servo import Line
 from robotrl.errors import ConfigError, DeviceError
+from robotrl.spec.buses import ServoProtocol
 from robotrl.spec.state import Floats
 from robotrl.spec.unit import of_unit
 from tests.drivers.fake_bus import FakeBus
 from tests.drivers.rig import ROBOT
+from tests.drivers.workbench import IDS, Workbench
+from tests.feetech_robot import feetech_robot
 
 LINE = Line("bench", "dynamixel2", 1000000)
 N = len(ROBOT.joint)
@@ -163,6 +168,28 @@ def test_a_servo_that_falls_silent_is_named() -> None:
     del hand.line.servos[33]
     with pytest.raises(DeviceError, match=r"servo 33 .* does not answer"):
         hand.guided.look()
+
+
+@pytest.mark.parametrize("protocol", SERIES)
+def test_a_servo_with_a_scale_of_its_own_is_not_measured_with_it(protocol: ServoProtocol) -> None:
+    """`robotrl run` sets it to that of robot.toml, so zeros that were found with it would be wrong."""
+    robot = ROBOT if protocol == "dynamixel2" else feetech_robot(protocol)
+    joints = [replace(joint, id=id_) for joint, id_ in zip(robot.joint, IDS, strict=False)]
+    settings = dict(SERIES[protocol].settings(robot.servo_of(joints[0])))
+    for register in (None, *SERIES[protocol].counting):
+        bench = Workbench(protocol)
+        for id_ in IDS:
+            for own in SERIES[protocol].counting:
+                bench.servo(id_)[own] = settings[own]
+        guided = GuidedJoints(bench.port, bench.line, joints, robot)
+        if register is None:
+            guided.require_counting()
+            continue
+        bench.servo(12)[register] = settings[register] + 1
+        fix = f'robotrl bus write "{register.name}" {settings[register]} --id 12, then calibrate'
+        with pytest.raises(DeviceError, match=rf"servo 12 .*{register.name} .* sets to \d; {fix}"):
+            guided.require_counting()
+        assert bench.sent_writes() == 0
 
 
 def test_guiding_writes_nothing() -> None:

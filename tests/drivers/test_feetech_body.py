@@ -119,6 +119,21 @@ def test_another_model_is_refused(rig: Rig) -> None:
         rig.body.open()
 
 
+def test_a_servo_that_counts_velocity_in_coarser_units_is_refused_and_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Limits on speed would be looked for at a fiftieth of it."""
+    monkeypatch.setattr("robotrl.drivers.body._LISTEN_S", 0.0)
+    rig = Rig("feetech_sts")
+    joint = rig.robot.joint[4]
+    rig.bus.servos[joint.id][sts.PHASE] = 8
+    fix = f'robotrl bus write "Phase" 12 --id {joint.id}'
+    with pytest.raises(DeviceError, match=rf"servo {joint.id} .*Phase \(18\) is 8, without bits 4, .*{fix}"):
+        rig.body.open()
+    assert rig.servos(sts.PHASE) == [12] * 4 + [8] + [12] * 7
+    assert rig.servos(sts.TORQUE_ENABLE) == [0] * 12
+
+
 def test_a_servo_in_trouble_is_refused_by_name_of_the_trouble(rig: Rig) -> None:
     rig.bus.servos[12][rig.series.health] = int(HardwareError.OVERLOAD | HardwareError.VOLTAGE)
     with pytest.raises(DeviceError, match=r"12 \(FL_hip\) reports hardware error voltage, overload"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from robotrl.bench.fuzz import scan
 from robotrl.drivers.framing import FrameFinder, Framing
@@ -47,6 +48,18 @@ def test_flush_finds_what_waits_behind_a_size_that_was_not_sent() -> None:
     assert finder.feed(START + b"\x28" + hidden) == []
     assert finder.flush() == [hidden]
     assert finder.feed(hidden) == [hidden]
+
+
+def test_an_intact_frame_refutes_an_incomplete_one_around_it_where_checksums_are_conclusive() -> None:
+    finder, hidden = FrameFinder(replace(FRAMING, conclusive=True)), framed(b"abc")
+    assert finder.feed(START + b"\x28" + hidden[:-1]) == []
+    assert finder.feed(hidden[-1:]) == [hidden]
+    assert finder.feed(hidden + START + b"\x28" + START + hidden) == [hidden, hidden]
+
+
+def test_a_frame_that_comes_in_parts_is_waited_for_also_where_checksums_are_conclusive() -> None:
+    finder, whole = FrameFinder(replace(FRAMING, conclusive=True)), framed(START + b"\x03ab" + START)
+    assert [finder.feed(bytes((byte,))) for byte in whole] == [[]] * (len(whole) - 1) + [[whole]]
 
 
 def test_no_more_is_kept_than_the_longest_frame_has() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from robotrl.drivers.monitor import Monitor
+from robotrl.drivers.scale import of_joints
 from robotrl.spec.buses import ServoProtocol
 from tests.drivers.fake_bus import FakeBus
 from tests.drivers.rig import ROBOT
@@ -34,13 +36,30 @@ def test_joints_have_their_sign_and_zero_and_voltage_has_none() -> None:
     of = bench.line.series.measured
     for servo in line.servos.values():
         servo[of.position], servo[of.velocity], servo[of.load], servo[of.voltage] = 3048, 100, 500, 121
-    sample = Monitor(line, bench.line, [joint.id for joint in ROBOT.joint], ROBOT.joint).sample(0.0)
+    ids = [joint.id for joint in ROBOT.joint]
+    sample = Monitor(line, bench.line, ids, of_joints(ROBOT, ROBOT.joint)).sample(0.0)
     sign = np.array([joint.sign for joint in ROBOT.joint])
     assert {-1, 1} == set(sign.tolist())
     assert sample.position_rad == pytest.approx(sign * 1000 * 2 * math.pi / 4096)
     assert sample.velocity_rad_s == pytest.approx(sign * 100 * of.velocity.unit.scale)
     assert sample.load == pytest.approx(0.5 * sign)
     assert sample.voltage_v == pytest.approx(np.full(len(sign), 12.1))
+
+
+def test_a_geared_joint_with_a_servo_that_measures_current_is_shown_as_the_loop_sees_it() -> None:
+    """A joint that turns half as far as its servo; 600 mA of 1.5 A at standstill."""
+    servo = next(iter(ROBOT.servo))
+    geared = replace(ROBOT.servo[servo], model_number=1200, counts_per_rev=8192, velocity_unit_rad_s=0.01)
+    robot = replace(ROBOT, servo={servo: geared}, supply=replace(ROBOT.supply, stall_current_a={servo: 1.5}))
+    line, bench = FakeBus(joint.id for joint in ROBOT.joint), Workbench("dynamixel2")
+    of = bench.line.series.measured
+    for fake in line.servos.values():
+        fake[of.position], fake[of.velocity], fake[of.load] = 3048, 100, 600
+    ids, sign = [joint.id for joint in robot.joint], np.array([joint.sign for joint in robot.joint])
+    sample = Monitor(line, bench.line, ids, of_joints(robot, robot.joint)).sample(0.0)
+    assert sample.position_rad == pytest.approx(sign * 1000 * 2 * math.pi / 8192)
+    assert sample.velocity_rad_s == pytest.approx(sign * 1.0)
+    assert sample.load == pytest.approx(sign * 0.4)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

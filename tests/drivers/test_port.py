@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +65,26 @@ def test_drain_takes_all_and_does_not_wait(pty: tuple[int, str]) -> None:
     port.close()
 
 
+def test_drain_goes_on_behind_a_read_that_is_not_full(
+    pty: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal hands out 4095 bytes and keeps the rest, which would be taken for new on the next tick."""
+    port = SerialPort(pty[1], 115200)
+    parts = iter([b"a" * 4095, b"b" * 4095, b"c", b""])
+    monkeypatch.setattr(port, "read", lambda deadline_s: next(parts))
+    assert port.drain() == b"a" * 4095 + b"b" * 4095 + b"c"
+    port.close()
+
+
+def test_drain_ends_on_a_line_that_never_falls_silent(
+    pty: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = SerialPort(pty[1], 115200)
+    monkeypatch.setattr(port, "read", lambda deadline_s: b"x" * 4095)
+    assert 4095 <= len(port.drain()) <= 1 << 16
+    port.close()
+
+
 def test_a_read_ends_at_its_deadline(pty: tuple[int, str]) -> None:
     port = SerialPort(pty[1], 115200)
     start_s = time.monotonic()
@@ -90,6 +112,33 @@ def test_a_file_is_no_port(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(PortError, match="is not a usable serial port"):
         SerialPort(str(file), 115200)
+
+
+@pytest.mark.parametrize(
+    "error", [termios.error(errno.EIO, "Input/output error"), OSError(errno.EPROTO, "Protocol error")]
+)
+def test_an_adapter_that_vanishes_while_it_is_opened_is_a_port_error(
+    pty: tuple[int, str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def flush(fd: int, queue: int) -> None:
+        raise error
+
+    monkeypatch.setattr(termios, "tcflush", flush)
+    with pytest.raises(PortError, match=f"port {pty[1]} (has no device behind it|is not a usable serial)"):
+        SerialPort(pty[1], 115200)
+    monkeypatch.undo()
+    SerialPort(pty[1], 115200).close()
+
+
+def test_bytes_that_wait_for_the_owner_stay_when_another_opens_the_port(pty: tuple[int, str]) -> None:
+    master, path = pty
+    owner = SerialPort(path, 115200)
+    os.write(master, b"an answer")
+    assert select.select([owner._fd], [], [], 5)[0]
+    guest = SerialPort(path, 115200, shared=True)
+    assert gather(lambda: owner.read(time.monotonic() + 5), 9) == b"an answer"
+    guest.close()
+    owner.close()
 
 
 def test_a_port_that_vanishes_raises_port_error_only(pty: tuple[int, str]) -> None:

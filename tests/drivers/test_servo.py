@@ -89,12 +89,13 @@ def test_torque_goes_off_but_never_on(protocol: ServoProtocol) -> None:
 
 
 @EACH
-def test_eeprom_is_not_touched_under_torque_and_ram_is(protocol: ServoProtocol) -> None:
+def test_under_torque_nothing_is_written_but_torque_off(protocol: ServoProtocol) -> None:
     bench = Workbench(protocol)
     servo, series = bench.find(), bench.line.series
     bench.servo(11)[series.torque] = 1
     refused: tuple[Callable[[], object], ...] = (
         lambda: servo.write(series.max_position, 700),
+        lambda: servo.write(series.goal, 600),
         lambda: servo.set_id(40),
         lambda: servo.set_baud(115200, bench.open),
         servo.reboot,
@@ -103,6 +104,7 @@ def test_eeprom_is_not_touched_under_torque_and_ram_is(protocol: ServoProtocol) 
         with pytest.raises(DeviceError, match="torque"):
             act()
     assert bench.sent_writes() == 0
+    servo.write(series.torque, 0)
     assert servo.write(series.goal, 600) == 600
 
 

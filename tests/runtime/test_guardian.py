@@ -128,6 +128,27 @@ def test_a_loop_that_dies_leaves_a_limp_robot(vigil: Vigil) -> None:
     assert vigil.said == [f"{DIED}; every servo's torque is off"]
 
 
+def test_no_error_of_one_bus_leaves_another_one_stiff(vigil: Vigil, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        vigil.calls.append("legs failed")
+        raise OSError("Protocol error")  # what no port of ours lets through
+
+    monkeypatch.setattr(guardian, "CRASHED_PATIENCE_S", 0.0)
+    vigil.meanwhile(refresh=[vigil.beat, vigil.die], off=[fail], ask=[fail])
+    vigil.run()
+    assert vigil.calls == [
+        *LOOK,
+        *LOOK,
+        "legs off",
+        "legs failed",
+        "arms off",
+        "legs ask",
+        "legs failed",
+        "arms ask",
+    ]
+    assert vigil.said == [f"{DIED}, and not every servo has answered that its torque is off"]
+
+
 def test_one_that_falls_silent_is_told_before_its_torque_goes(vigil: Vigil) -> None:
     told: list[bytes] = []
     vigil.meanwhile(refresh=[vigil.beat], off=[lambda: told.append(vigil.hear()), vigil.die])

@@ -214,6 +214,14 @@ def test_what_cannot_be_written_or_read_is_told(tmp_path: Path) -> None:
         read_recording(tmp_path / "none.mcap")
 
 
+def test_an_earlier_recording_is_never_recorded_over(tmp_path: Path) -> None:
+    file = tmp_path / "run.mcap"
+    file.write_bytes(b"all that is left of a crash")
+    with pytest.raises(RecordingError, match=r"run\.mcap: exists already; nothing is recorded over it"):
+        McapRecorder(file, {})
+    assert file.read_bytes() == b"all that is left of a crash"
+
+
 def test_a_recording_of_another_schema_or_program_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

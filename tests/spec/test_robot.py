@@ -134,6 +134,7 @@ IMPOSSIBLE: list[tuple[tuple[Any, ...], object]] = [
     (("bus", "legs", "baud_bd"), 9600),
     (("bus", "legs", "protocol"), "feetech"),
     (("bus", "legs", "retries_per_tick"), -1),
+    (("bus", "legs", "reply_timeout_s"), 0.041),
     (("imu", "rate_hz"), 201),
     (("imu", "mount_quat"), [1.0, 0.0, 0.0, 0.1]),
     (("imu", "mount_quat"), [1.0, 0.0, 0.0]),
