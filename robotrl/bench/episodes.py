@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robotrl.learn.loop import Stepped
 from robotrl.learn.networks import Actor
-from robotrl.learn.playing import play
+from robotrl.learn.playing import on_cpu, play
 from robotrl.sim.goal import GoalTransition
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def evaluate_episodes(folder: Path, threads: int = 2, backend: Backend = "native
 
 def score_actor(job: GymJob, actor: Actor, threads: int, backend: Backend = "native") -> dict[str, float]:
     """Score a policy that maps observations (B, obs) to unit actions (B, n); as `evaluate_episodes`."""
-    return score_episodes(job, lambda env: play(env, actor), threads, backend)
+    here = on_cpu(actor)
+    return score_episodes(job, lambda env: play(env, here), threads, backend)
 
 
 def score_episodes(

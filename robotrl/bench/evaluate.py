@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robotrl.learn.networks import Actor
-from robotrl.learn.playing import play
+from robotrl.learn.playing import on_cpu, play
 from robotrl.tasks.velocity import LEGS, VelocityStep
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def score_randomized(job: Job, actor: Actor, threads: int) -> dict[str, float]:
     """Score a network on randomised robots; as `evaluate_run`, without the nominal robot."""
     env = job.evaluation_env(WORLDS, SEED, threads, TIMESTEP_S, randomized=True)
     env.restart(spread_ages=False)
-    return evaluate(env, play(env, actor))
+    return evaluate(env, play(env, on_cpu(actor)))
 
 
 def evaluate_policy(file: Path, threads: int = 2) -> dict[str, float]:

@@ -87,7 +87,7 @@ def bench_learn_speed(cores: int, scratch: Path, report: Callable[[str], None]) 
     with contextlib.ExitStack() as open_runs:
         open_runs.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "compiler attribute 'settotalmass'")
-        splits = sorted({(cores, 1), (1, cores)})
+        splits = sorted({(cores, 1), (1, cores)} if OUR_WORLDS % cores == 0 else {(1, cores)})
         ppo = [open_runs.enter_context(_our_ppo(*split, scratch)) for split in splits]
         their_ppo = _their_ppo()
         for name, mine, others in (

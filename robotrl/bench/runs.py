@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from robotrl.cli.runfile import CONFIG, SCORES
-from robotrl.errors import BadInputError, CheckpointError
+from robotrl.errors import BadInputError, CheckpointError, GroupError
 from robotrl.learn.checkpoint import FOLDER, keep_only, newest_checkpoint
 from robotrl.learn.logs import METRICS
 
@@ -25,8 +25,8 @@ COMMAND = (sys.executable, "-m", "robotrl", "train")
 """Starts one training run."""
 LOG, FAILURE = "log.txt", "failure.txt"
 """Files in a run's folder: all that its process printed, and why it cannot be finished."""
-PROBLEM, WRONG_USE = 1, 2
-"""Exit codes of a run that diverged, and of one that was refused."""
+PROBLEM, WRONG_USE, DIVERGED = 1, 2, 3
+"""Exit codes of a run that came to grief, one that was refused, and one that diverged."""
 POLL_S = 0.2
 LARGEST_KEPT_BYTES = 20_000_000
 
@@ -158,7 +158,8 @@ def train_all(
         command: starts one training run.
 
     Raises:
-        BadInputError: see `check_kept`.
+        BadInputError: see `check_kept`; or a run was refused.
+        GroupError: the process of a run ended by an error; every run can be resumed.
         KeyboardInterrupt: after Ctrl-C; every run can be resumed.
     """
     check_kept(runs, folder)
@@ -213,14 +214,17 @@ def _settle(folder: Path, code: int) -> None:
 
     Raises:
         BadInputError: the run was refused.
+        GroupError: its process ended by an error; the run goes on the next time.
     """
     if (folder / SCORES).is_file():
         _thin(folder)
-    if code in {PROBLEM, WRONG_USE}:
+    if code in {PROBLEM, WRONG_USE, DIVERGED}:
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
         reason = (lines or ["gave no reason"])[-1]
         if code == WRONG_USE:
             raise BadInputError(f"was refused: {reason}", file=folder)
+        if code == PROBLEM:
+            raise GroupError(f"{folder}: ended before it was finished: {reason}")
         (folder / FAILURE).write_text(reason + "\n", encoding="utf-8")
 
 

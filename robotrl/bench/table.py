@@ -188,11 +188,13 @@ def _mean_and_std(mean: float, std: float | None) -> str:
 
 
 def _ours(one: dict[str, Any]) -> tuple[str, str, str]:
-    """Mean and deviation, interquartile mean, and lowest seed."""
+    """Mean and deviation, interquartile mean if two seeds or more say something of it, and lowest seed."""
     if one["mean"] is None:
         return f"{one['seeds']} diverged", "-", "-"
     interval = f"{one['iqm']:,.0f}, {one['iqm_low']:,.0f} to {one['iqm_high']:,.0f}"
-    return f"{_mean_and_std(one['mean'], one['std'])} ({one['seeds']})", interval, f"{one['min']:,.0f}"
+    several = one["seeds"] - one["diverged"] > 1
+    mean = f"{_mean_and_std(one['mean'], one['std'])} ({one['seeds']})"
+    return mean, interval if several else "-", f"{one['min']:,.0f}"
 
 
 def _published(one: dict[str, Any]) -> str:

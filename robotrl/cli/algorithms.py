@@ -112,7 +112,9 @@ class LearnParams:
         """The algorithm's own table."""
         return getattr(self, self.algorithm)
 
-    def check(self, worlds: int, processes: int, file: Path, goal_steps: int = 0) -> None:
+    def check(
+        self, worlds: int, processes: int, file: Path, goal_steps: int = 0, sparse: bool = True
+    ) -> None:
         """Refuse what cannot go together.
 
         Args:
@@ -120,6 +122,7 @@ class LearnParams:
             processes: that train together.
             file: where it stands.
             goal_steps: length of an episode of a task with goals; 0 if the task has none.
+            sparse: whether rewards are -1 or 0.
 
         Raises:
             ConfigError: an unknown algorithm, its table is missing or one of another is there, not
@@ -137,7 +140,7 @@ class LearnParams:
         if self.target:
             self._check_target(self.target, file)
         ALGORITHMS[self.algorithm].check(self.algorithm_params, worlds, processes, file)
-        self._check_hindsight(worlds, goal_steps, file)
+        self._check_hindsight(worlds, goal_steps, sparse, file)
 
     def _check_tables(self, file: Path) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -157,7 +160,7 @@ class LearnParams:
                     "is not the table of this algorithm", file=file, key=name, allowed=self.algorithm
                 )
 
-    def _check_hindsight(self, worlds: int, goal_steps: int, file: Path) -> None:
+    def _check_hindsight(self, worlds: int, goal_steps: int, sparse: bool, file: Path) -> None:
         params = self.algorithm_params
         if not isinstance(params, OffPolicyParams) or params.hindsight is None:
             return
@@ -167,6 +170,14 @@ class LearnParams:
                 file=file,
                 key=f"{self.algorithm}.hindsight",
                 allowed="a task of Gymnasium-Robotics",
+            )
+        if params.hindsight.clip_targets and not sparse:
+            raise ConfigError(
+                "bounds returns of rewards that are -1 or 0, and those of this task are others",
+                file=file,
+                key=f"{self.algorithm}.hindsight.clip_targets",
+                value=True,
+                allowed="false",
             )
         if params.replay < 2 * goal_steps * worlds:
             raise ConfigError(

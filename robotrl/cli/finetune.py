@@ -22,6 +22,7 @@ from robotrl.learn.ddpg import Ddpg
 from robotrl.learn.flat import Adam
 from robotrl.learn.loop import Learner
 from robotrl.learn.off_policy import OffPolicy
+from robotrl.learn.playing import on_cpu
 from robotrl.learn.td3 import Td3
 from robotrl.spec.contract import PolicyContract, read_policy_file
 from robotrl.spec.records import parse_toml
@@ -89,7 +90,8 @@ def _from_run(learner: Learner, run: Path, job: AnyJob) -> str:
     """Take over the newest checkpoint of a run: its actor, critic and statistics.
 
     Optimiser, learning rate, replay and generators start anew, and so does what has another shape
-    here: a critic that sees more, for one.
+    here: a critic that sees more, for one. A critic's values are of scaled rewards, so their scale goes
+    with all of it or not at all.
     """
     checkpoint, live = newest_checkpoint(run), _tensors(_modules(learner))
     _check_subject(_subject(checkpoint.owner), job, checkpoint.folder)
@@ -101,6 +103,10 @@ def _from_run(learner: Learner, run: Path, job: AnyJob) -> str:
         else:
             fresh.append(name)
             _take_over_statistics(name, live, saved)
+    if not any(name.startswith("critic") for name in fresh):
+        assert isinstance(learner, OnPolicy | OffPolicy), "there is no third kind"
+        for name, value in learner.scales().items():
+            value.copy_(saved.get(name, value))
     taken = f"{len(live) - len(fresh)} tensors from {checkpoint.folder}"
     return f"{taken}; of another shape, so they start anew: {', '.join(fresh)}" if fresh else taken
 
@@ -121,7 +127,7 @@ def _from_policy(learner: Learner, file: Path, job: AnyJob) -> str:
         learner.norm.start_from(learner.actor.norm, REMEMBERED)
     if isinstance(learner, Ddpg | Td3):
         learner.policy.target.load_state_dict(learner.policy.net.state_dict())
-    _check_golden(contract, PolicyGraph(job.task.policy, learner.actor, job.robot.sizes), file)
+    _check_golden(contract, PolicyGraph(job.task.policy, on_cpu(learner.actor), job.robot.sizes), file)
     return f"the actor and its statistics in {file}; the critic is new"
 
 

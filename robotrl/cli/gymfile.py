@@ -86,12 +86,12 @@ class GymJob:
         on_cpu = WorldsParams(worlds=worlds, processes=1, backend=backend)
         return UnitActions(self._build(on_cpu, worlds, seed, threads, None))
 
-    def learner(self, group: Group | None = None) -> Learner:
-        """Build an untrained learner of unit actions."""
+    def learner(self, group: Group | None = None, device: str = "cpu") -> Learner:
+        """Build an untrained learner of unit actions; on which device, see `Job.learner`."""
         observation, action = Unmirrored(self.observation_size), Unmirrored(self.action_size)
         ends = -torch.ones(self.action_size), torch.ones(self.action_size)
         spaces = Spaces(observation, Unmirrored(0), action, *ends, self.goals)
-        return build_learner(self.config, spaces, group, self.config.sim.device)
+        return build_learner(self.config, spaces, group, device)
 
 
 AnyJob = Job | GymJob
@@ -131,7 +131,8 @@ def _gym_job(text: str, table: dict[str, Any], file: Path) -> GymJob:
     config = read_record(GymConfig, table, file=file)
     named = _named(config, file)
     task = named.goal_task
-    config.check(config.sim.worlds, config.sim.processes, file, task.episode_steps if task else 0)
+    steps, sparse = (task.episode_steps, task.sparse) if task else (0, True)
+    config.check(config.sim.worlds, config.sim.processes, file, steps, sparse)
     config.sim.check(file)
     probe = named.build(WorldsParams(worlds=1, processes=1), 1, 0, 1, None)
     goals = _goals(probe) if isinstance(probe, GoalEnv) else None

@@ -25,10 +25,10 @@ from robotrl.cli.run import Run
 from robotrl.cli.train import Train
 from robotrl.cli.video import Video
 from robotrl.cli.view import View
-from robotrl.errors import BadInputError, PortError, RobotrlError, ScreenError
+from robotrl.errors import BadInputError, DivergedError, PortError, RobotrlError, ScreenError
 
-FINE, PROBLEM, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: done; something was found wrong; nothing was done; ended by Ctrl-C."""
+FINE, PROBLEM, WRONG_USE, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: done; something was found wrong; nothing was done; a training run diverged; ended by Ctrl-C."""
 
 
 class Command(Protocol):
@@ -98,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.run()
     except (BadInputError, PortError, ScreenError) as error:
         return _fail(str(error), WRONG_USE)
+    except DivergedError as error:
+        return _fail(str(error), DIVERGED)
     except RobotrlError as error:
         return _fail(str(error), PROBLEM)
     except ModuleNotFoundError as error:

@@ -76,13 +76,13 @@ class Run:
         from robotrl.runtime.recorder import Recorders
 
         policy, robot = self._load()
+        notes = self._ask_for_priority()
         armed = self.arm or ask_to_arm(robot.name)
         clock = FakeClock() if self.clock == "bus" else RealClock()
         with contextlib.ExitStack() as stack:
             recorders = stack.enter_context(Recorders())
             operator = self._operator(stack, policy, robot, recorders, armed=armed)
             loop = self._loop(policy, robot, operator, clock, recorders, armed=armed)
-            notes = self._ask_for_priority()
             report = loop.run(math.inf if self.duration_s is None else self.duration_s)
         notes = (
             operator.notes
@@ -128,7 +128,7 @@ class Run:
         return Loop(robot, body, policy, operator, clock, armed=armed, recorder=recorders)
 
     def _ask_for_priority(self) -> list[str]:
-        """Return what was refused of it, as sentences."""
+        """Return what was refused of it, as sentences; what is started later takes no part in it."""
         from robotrl.errors import BadInputError
         from robotrl.runtime.realtime import request_realtime
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from robotrl.cli.algorithms import LearnParams, Spaces, build_learner
 from robotrl.errors import CheckpointError, ConfigError
+from robotrl.learn.actor_critic import OnPolicyParams
 from robotrl.learn.checkpoint import Owner, Progress, newest_checkpoint
 from robotrl.learn.group import Group
 from robotrl.learn.loop import Learner
@@ -74,11 +75,11 @@ class Job:
         """Build worlds with the full physics, of randomised or of nominal robots with exact sensors."""
         return self.scene.evaluation_env(worlds, seed, threads, timestep_s, randomized)
 
-    def learner(self, group: Group | None = None) -> Learner:
-        """Build an untrained learner."""
+    def learner(self, group: Group | None = None, device: str = "cpu") -> Learner:
+        """Build an untrained learner: on the CPU unless it is to train elsewhere, to load a network into."""
         symmetry = self.task.symmetry
         spaces = Spaces(symmetry.observation, symmetry.privileged, symmetry.action, *self._action_ends())
-        return build_learner(self.config, spaces, group, self.config.sim.device)
+        return build_learner(self.config, spaces, group, device)
 
     def _action_ends(self) -> tuple[Tensor, Tensor]:
         """The actions (n,) that reach the joints' limits."""
@@ -142,6 +143,8 @@ def parse_job(text: str, file: Path) -> Job:
         )
     config = read_record(TrainConfig, table, file=file)
     config.check(config.sim.worlds, config.sim.processes, file)
+    if isinstance(params := config.algorithm_params, OnPolicyParams):
+        params.check_even(file)  # every task of a robot has a reflection
     return Job(text, config, build_scene(config, file))
 
 

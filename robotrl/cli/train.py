@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import signal
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +91,6 @@ class Train:
         from robotrl.learn.group import Group
 
         sim = parse_training(text, folder).config.sim
-        if sim.worlds < place.size:
-            raise BadInputError(
-                "are too many processes", key="torchrun", value=place.size, allowed=f"1 to {sim.worlds}"
-            )
         if sim.device == "cuda":
             torch.cuda.set_device(place.local_rank)
         group = Group(place.rank, place.size, device=sim.device)
@@ -150,7 +147,8 @@ class Train:
         """Put the options into the TOML, refuse a bad one before anything is written; returns its seed."""
         from robotrl.cli.finetune import check_start
         from robotrl.cli.gymfile import parse_training
-        from robotrl.cli.training import check_target
+        from robotrl.cli.training import check_launched, check_target
+        from robotrl.learn.group import launched
 
         text = _override(text, file, seed=self.seed, seconds=self.seconds, steps=self.steps)
         source = file
@@ -159,6 +157,8 @@ class Train:
         job = parse_training(text, source)
         check_target(job, source)
         job.config.sim.check_machine(source)
+        if (place := launched()) is not None:
+            check_launched(job, place.size, source)
         if not self.resume:
             check_start(job, source)
         return text, job.config.seed
@@ -170,13 +170,20 @@ def _with_env(text: str, env: str, file: Path) -> str:
     Raises:
         BadInputError: it has none.
     """
-    top, bracket, tables = text.partition("\n[")
+    top, tables = _parted(text)
     top, found = re.subn(r"""(?m)^env = ("[^"\n]*"|'[^'\n]*')""", lambda _: f"env = {json.dumps(env)}", top)
     if not found:
         raise BadInputError(
             "has no such key to replace", file=file, key="env", value=env, allowed="a TOML that names one"
         )
-    return top + bracket + tables
+    return top + tables
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Top-level keys of a TOML, and what begins with its first table: equal names there mean other things."""
+    start = re.search(r"(?m)^[ \t]*\[", text)
+    first = start.start() if start else len(text)
+    return text[:first], text[first:]
 
 
 def _initialised(text: str, run: Path | None) -> str:
@@ -204,13 +211,14 @@ def _override(text: str, file: Path, **values: float | None) -> str:
     Raises:
         BadInputError: it has no such line.
     """
+    top, tables = _parted(text)
     for key, value in values.items():
         if value is None:
             continue
-        text, found = re.subn(rf"(?m)^{key} = [-+\d.e_]+", f"{key} = {value}", text, count=1)
+        top, found = re.subn(rf"(?m)^{key} = [-+\d.e_]+", f"{key} = {value}", top, count=1)
         if not found:
             raise BadInputError("has no such key to replace", file=file, key=key, value=value)
-    return text
+    return top + tables
 
 
 class Ranks:
@@ -274,13 +282,19 @@ def _rank(folder: Path, rank: int, size: int, meeting: Path, resume: bool) -> No
 
 
 def _follow(folder: Path, group: Group, resume: bool) -> None:
-    """Do what rank 0 tells; Ctrl-C, and what goes wrong on all ranks alike, is rank 0's to handle."""
+    """Do what rank 0 tells; Ctrl-C and ranks that are lost are rank 0's to handle.
+
+    What goes wrong here is printed: where rank 0 is fine, all that it sees is a rank that has ended.
+    """
     from robotrl.cli.training import Worker
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(BadInputError, DivergedError, GroupError):
-        Worker(folder, group, resume).follow()
-        group.leave()
+    with contextlib.suppress(GroupError):
+        try:
+            Worker(folder, group, resume).follow()
+            group.leave()
+        except (BadInputError, DivergedError) as error:
+            print(f"robotrl: rank {group.rank}: {error}", file=sys.stderr)
 
 
 def _lead(folder: Path, group: Group, resume: bool, quiet: bool) -> bool:

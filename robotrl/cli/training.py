@@ -63,7 +63,7 @@ class Worker:
             checkpoint.check(self._owner())
         self.progress = checkpoint.progress if checkpoint else Progress(0, 0, 0.0)
         torch.manual_seed(config.seed)
-        self.learner = self.job.learner(group)
+        self.learner = self.job.learner(group, config.sim.device)
         if config.init:
             hold(self.learner, config.init, folder / CONFIG)
             if not checkpoint:
@@ -135,10 +135,13 @@ class Worker:
         check_tensors(self.learner.actor.state_dict(), checkpoint.tensors(rank, "actor"), folder, "actor")
         try:
             self.learner.load_state(checkpoint.tensors(rank, "learner"))
-            self.env.load_state(checkpoint.tensors(rank, "env"))
+            worlds = checkpoint.tensors(rank, "env")
+            self.env.load_state(worlds)
         except (CheckpointError, KeyError, RuntimeError) as error:  # torch's own, of other tensors
             reason = " ".join(str(error).split())
             raise CheckpointError(f"does not fit this run ({reason})", file=folder) from error
+        if not (worlds and self.env.state()):
+            self.learner.begin_anew()
         generators = checkpoint.tensors(rank, "generator")
         torch.set_rng_state(generators["cpu"])
         if "cuda" in generators:
@@ -204,6 +207,25 @@ def check_target(job: AnyJob, file: Path) -> None:
             value=target.figure,
             allowed=known,
         )
+
+
+def check_launched(job: AnyJob, size: int, file: Path) -> None:
+    """Refuse what does not divide among the processes that `torchrun` started, whatever `[sim]` says.
+
+    Raises:
+        ConfigError: worlds or a batch.
+    """
+    worlds = job.config.sim.worlds
+    if worlds % size:
+        raise ConfigError(
+            "processes cannot share the worlds evenly",
+            file=file,
+            key="torchrun",
+            value=size,
+            allowed=f"a divisor of {worlds}",
+        )
+    goals = job.goals if isinstance(job, GymJob) else None
+    job.config.check(worlds, size, file, goals.episode_steps if goals else 0)
 
 
 def passed(every: int, before: int, now: int) -> bool:

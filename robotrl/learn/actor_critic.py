@@ -84,6 +84,29 @@ class OnPolicyParams:
                 "has no layer", file=file, key=self.key("hidden"), value=[], allowed="one width or more"
             )
 
+    def check_even(self, file: Path | None = None) -> None:
+        """Refuse networks that no reflection could swap the halves of; `file` is for the error.
+
+        Raises:
+            ConfigError: an odd width.
+        """
+        if self.memory and self.memory.width % 2:
+            raise ConfigError(
+                "must be even where the task has a reflection",
+                file=file,
+                key=self.key("memory.width"),
+                value=self.memory.width,
+                allowed="an even width",
+            )
+        if any(width % 2 for width in self.hidden):
+            raise ConfigError(
+                "must be even where the task has a reflection",
+                file=file,
+                key=self.key("hidden"),
+                value=list(self.hidden),
+                allowed="even widths",
+            )
+
     def key(self, name: str) -> str:
         """Dotted key of a field in a run's TOML."""
         return f"{type(self).__name__.removesuffix('Params').lower()}.{name}"
@@ -145,7 +168,7 @@ class ActorCritic(nn.Module):
             actor = plain(*sizes, params.actor_gain, *kind)
             self.critic = plain(len(source), params.hidden, 1, 1.0, *kind)
         else:
-            _check_even(params)
+            params.check_even()
             mirror = partial(mirror_recurrent, memory) if memory else mirror_mlp
             ends = (observation.source, observation.sign), params.hidden, (action.source, action.sign)
             actor = mirror(*ends, params.actor_gain, *kind)
@@ -257,23 +280,6 @@ class ActorCritic(nn.Module):
 def _kept(memory: Tensor, rollout: Rollout) -> Tensor:
     """What is left of memories (B, m) after the last step: nothing where the episode ended with it."""
     return memory.masked_fill(rollout.ended[-1][:, None].bool(), 0.0)
-
-
-def _check_even(params: OnPolicyParams) -> None:
-    if params.memory and params.memory.width % 2:
-        raise ConfigError(
-            "must be even where the task has a reflection",
-            key=params.key("memory.width"),
-            value=params.memory.width,
-            allowed="an even width",
-        )
-    if any(width % 2 for width in params.hidden):
-        raise ConfigError(
-            "must be even where the task has a reflection",
-            key=params.key("hidden"),
-            value=list(params.hidden),
-            allowed="even widths",
-        )
 
 
 def standardized(advantage: Tensor, group: Group, center: bool) -> Tensor:

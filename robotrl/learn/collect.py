@@ -109,6 +109,17 @@ class OnPolicy(ABC):
         if "memory" in tensors:
             self._memory = tensors["memory"].to(self.model.log_std.device, copy=True)
 
+    def scales(self) -> dict[str, Tensor]:
+        """Live statistics of what rewards are divided by, named as `state` does."""
+        scale = self._reward_scale.state() if self._reward_scale is not None else {}
+        return {f"reward_scale.{name}": value for name, value in scale.items() if name != "running"}
+
+    def begin_anew(self) -> None:
+        """Forget what was remembered and earned in episodes that do not go on."""
+        self._memory = None
+        if self._reward_scale is not None:
+            self._reward_scale.begin_anew()
+
 
 def collect(env: VectorEnv, model: ActorCritic, rollout: Rollout) -> None:
     """Fill a rollout with what the policy does in T steps of every world."""

@@ -77,11 +77,18 @@ class Group:
             GroupError: another process has ended.
         """
         if self.size > 1:
-            try:
-                distributed.all_reduce(values)
-            except RuntimeError as error:  # torch's own
-                raise self._lost(error) from error
+            self._reduce(values, distributed.ReduceOp.SUM)
             values /= self.size
+        return values
+
+    def max_(self, values: Tensor) -> Tensor:
+        """Replace a tensor by the largest of each value over all ranks, in place.
+
+        Raises:
+            GroupError: another process has ended.
+        """
+        if self.size > 1:
+            self._reduce(values, distributed.ReduceOp.MAX)
         return values
 
     def agree(self, flag: bool) -> bool:
@@ -131,6 +138,12 @@ class Group:
         """Close the connections without the others, which are gone or must be taken to be."""
         if self.size > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
+
+    def _reduce(self, values: Tensor, how: distributed.ReduceOp.RedOpType) -> None:
+        try:
+            distributed.all_reduce(values, how)
+        except RuntimeError as error:  # torch's own
+            raise self._lost(error) from error
 
     def _say(self, what: str) -> None:
         self._store.set(f"{what}.{self.rank}", "")

@@ -83,14 +83,16 @@ class HindsightReplay(Replay):
 
     def add(self, observed: Tensor, action: Tensor, stepped: Stepped, following: Tensor) -> None:
         """Store one step of every world; see `Replay.add`."""
-        now, width = self._added, self._widths[0]
-        # Worlds that cannot be saved start anew after a resume, in the midst of their episodes.
-        jumped = (observed != self._slot(now)[:, :width]).any(-1)
-        self._episodes.begun = torch.where(jumped, now, self._episodes.begun)
+        now = self._added
         super().add(observed, action, _cut(stepped), following)
         if len(stepped.final_ids):
             self._finish(now, stepped)
         self._episodes.forget(self._added - self._filled)
+
+    def begin_anew(self) -> None:
+        """Forget the episodes that are not over; see `Replay.begin_anew`."""
+        super().begin_anew()
+        self._episodes.begun = torch.full_like(self._episodes.begun, self._added)
 
     def sample(self, count: int, n_step: int, gamma: float) -> Batch:
         """Draw steps of finished episodes, relabel a share of them and judge those anew."""

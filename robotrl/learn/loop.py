@@ -86,6 +86,9 @@ class Learner(Protocol):
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
 
+    def begin_anew(self) -> None:
+        """Forget what worlds were in the midst of: those that could not be restored begin new episodes."""
+
 
 @runtime_checkable
 class Annealed(Protocol):

@@ -93,6 +93,10 @@ class RewardScale:
         self._norm.update(returns.reshape(-1, 1), *identity, group)
         return (reward / (self._norm.var + 1e-8).sqrt()).clamp(-self._clip, self._clip)
 
+    def begin_anew(self) -> None:
+        """Let returns start again in every world."""
+        self._running = self._running.new_zeros(0)
+
     def state(self) -> dict[str, Tensor]:
         """Every tensor that defines it; `running` belongs to this rank's worlds."""
         return {**self._norm.state_dict(), "running": self._running}

@@ -62,6 +62,8 @@ class OffPolicyParams:
     lr: Positive = 3e-4
     """Of the actor."""
     critic_lr: Positive = 3e-4
+    falling: Annotated[float, Between(0, 1)] = 0.0
+    """Last share of the budget, over which both fall to zero; 0 keeps them."""
     hidden: tuple[Count, ...] = (256, 256)
     """Widths of the hidden layers of the actor, and of a critic that is not modern."""
     modern: Modern | None = None
@@ -211,6 +213,14 @@ class OffPolicy(ABC):
         figures = {"updates_per_s": updates / seconds, "update_share": updating / seconds}
         return self.params.steps * env.num, figures | means(rows)
 
+    def anneal(self, share: float) -> None:
+        """Let the learning rates fall to zero over the last part of the budget, as the table says."""
+        if self.params.falling:
+            left = min(max(1.0 - share, 0.0) / self.params.falling, 1.0)
+            rates = {"actor_adam": self.params.lr, "critic_adam": self.params.critic_lr}
+            for name, optimizer in self.optimizers().items():
+                optimizer.lr = left * rates[name]
+
     def improve(self, updates: int) -> list[dict[str, Tensor]]:
         """Update so many times; returns figures, of some updates only."""
         rows = []
@@ -275,6 +285,18 @@ class OffPolicy(ABC):
         steps, updates, self._owed = tensors["counts"].tolist()
         self._steps_done, self.updates_done = int(steps), int(updates)
         self.generator.set_state(tensors["generator"].cpu())
+
+    def scales(self) -> dict[str, Tensor]:
+        """Live statistics of what rewards are divided by, named as `state` does."""
+        bound = self._bound.state_dict() if self._bound else {}
+        return {f"reward_bound.{name}": value for name, value in bound.items() if name != "running"}
+
+    def begin_anew(self) -> None:
+        """Cut the remembered episodes that do not go on, and forget what was earned in them."""
+        if self._replay:
+            self._replay.begin_anew()
+        if self._bound:
+            self._bound.begin_anew()
 
     def _stateful(self) -> dict[str, dict[str, Tensor]]:
         parts: dict[str, dict[str, Tensor]] = {k: m.state_dict() for k, m in self.parts().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -57,6 +58,13 @@ class Playing:
         """Begin anew in worlds (k,)."""
         if len(worlds):
             self.memory = self.memory.index_fill(0, worlds, 0.0)
+
+
+def on_cpu(actor: Actor) -> Actor:
+    """Return an actor for worlds on the CPU: a copy of one that lives elsewhere, which stays where it is."""
+    if next(actor.parameters()).device.type == "cpu":
+        return actor
+    return copy.deepcopy(actor).to("cpu")
 
 
 def play(env: Steppable[S], actor: Actor) -> Callable[[], S]:

@@ -63,7 +63,12 @@ class SumTree:
         return {str(i): level for i, level in enumerate(self._levels)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `state` of as large a tree returned."""
+        """Restore what `state` of a tree returned; of another size, only the leaves that both have."""
+        saved = tensors["0"]
+        if saved.shape != self._levels[0].shape:
+            leaf = torch.arange(min(saved.numel(), self._levels[0].numel()), device=self._levels[0].device)
+            self.put(leaf, saved.to(leaf.device).view(-1)[: len(leaf)])
+            return
         for i, level in enumerate(self._levels):
             level.copy_(tensors[str(i)])
 
@@ -125,7 +130,7 @@ class Priorities:
         return self._tree.state() | {"largest": self._largest}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `state` of a memory of the same sizes returned."""
+        """Restore what `state` returned; of another size, that of a memory that was not full."""
         self._tree.load_state(tensors)
         self._largest = tensors["largest"].to(self._largest.device, copy=True)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from robotrl.errors import CheckpointError
+
 if TYPE_CHECKING:
     from robotrl.learn.loop import Stepped
 
@@ -123,6 +125,16 @@ class Replay:
             self._keep_last(stepped)
         self._added += 1
 
+    def begin_anew(self) -> None:
+        """Cut the episodes that every world was in: its next step is not of the same one."""
+        if self._added:
+            last, then = self._slot(self._added - 1), self._slot(self._added)
+            cut = (last[:, -1] == GOES_ON).nonzero()[:, 0]
+            self._append_late(self._added - 1, cut, then[cut, : self._widths[0]])
+            last[cut, -1] = TRUNCATED
+            order = self._late_at.argsort()  # others may have timed out in the same step
+            self._late, self._late_at = self._late[order], self._late_at[order]
+
     def sample(self, count: int, n_step: int, gamma: float) -> Batch:
         """Draw transitions with replacement, each as likely, of those whose n-th step is stored."""
         oldest = (self._added - self._filled) * self._worlds
@@ -167,13 +179,29 @@ class Replay:
         }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `state` of a memory of the same sizes returned."""
+        """Restore what `state` of a memory of the same sizes returned; one that was not full may get larger.
+
+        Raises:
+            CheckpointError: its steps would lie elsewhere here.
+        """
+        self._check_size(len(tensors["rows"]) // self._worlds, int(tensors["added"][0]))
         self._rows[: len(tensors["rows"])] = tensors["rows"].to(self._rows.device)
         self._added = int(tensors["added"][0])
         self._late_count = len(tensors["late"])
         self._resize_late(max(self._worlds, self._late_count))
         self._late[: self._late_count] = tensors["late"].to(self._rows.device)
         self._late_at[: self._late_count] = tensors["late_at"].to(self._rows.device)
+
+    def _check_size(self, saved: int, added: int) -> None:
+        """Refuse another number of slots than was `saved` of a full memory, and too few for any."""
+        full = added + 1 > saved
+        if saved > self._slots or (full and saved < self._slots):
+            raise CheckpointError(
+                "has another size than the memory that was saved",
+                key="replay",
+                value=(self._slots - 1) * self._worlds,
+                allowed=f"{(saved - 1) * self._worlds}{'' if full else ' or more'} steps of each process",
+            )
 
     @property
     def _filled(self) -> int:
@@ -187,11 +215,15 @@ class Replay:
         """Append the last observations of episodes that timed out; world ids ascend, so places do."""
         cut = (stepped.truncated & ~stepped.terminated)[stepped.final_ids]
         last = torch.cat((stepped.final_observation, stepped.final_privileged), dim=-1)[cut]
+        self._append_late(self._added, stepped.final_ids[cut], last)
+
+    def _append_late(self, step: int, worlds: Tensor, last: Tensor) -> None:
+        """Append what worlds (k,) last observed (k, obs + p), after step `step`."""
         if self._late_count + len(last) > len(self._late):
             self._forget_or_grow(len(last))
         new = slice(self._late_count, self._late_count + len(last))
         self._late[new] = last
-        self._late_at[new] = self._added * self._worlds + stepped.final_ids[cut]
+        self._late_at[new] = step * self._worlds + worlds
         self._late_count += len(last)
 
     def _forget_or_grow(self, needed: int) -> None:

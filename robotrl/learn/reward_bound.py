@@ -34,14 +34,17 @@ class RewardBound(nn.Module):
         self.count += 1
         now = group.mean_(torch.stack((self.running.mean(), self.running.square().mean())))
         self.moments.lerp_(now, 1 / self.count)
-        largest = torch.maximum(self.largest, self.running.abs().amax())
-        self.largest = torch.maximum(largest, group.mean_(largest.clone()))
+        self.largest = group.max_(torch.maximum(self.largest, self.running.abs().amax()))
         self.running = self.running * ~ended
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore a `state_dict`, whose returns are those of as many worlds as it was saved with."""
         self.running = torch.empty_like(tensors["running"], device=self.moments.device)
         self.load_state_dict(tensors)
+
+    def begin_anew(self) -> None:
+        """Let returns start again in every world."""
+        self.running = self.running.new_zeros(0)
 
     def scale(self, reward: Tensor) -> Tensor:
         """Scale rewards (N,)."""

@@ -31,9 +31,13 @@ class Link:
         """Note that the operator commands: events, or without any a command of the policy."""
         self._commands = not RESTING_EVENTS & set(events)
 
+    def is_silent(self, elapsed_s: float) -> bool:
+        """Return whether the last sign of life is longer ago than the time-out."""
+        return elapsed_s - self._heard_s > self._timeout_s
+
     def silent(self, elapsed_s: float) -> list[Event]:
         """Return the emergency stop that a silence beyond the time-out is."""
-        return self.lost() if elapsed_s - self._heard_s > self._timeout_s else []
+        return self.lost() if self.is_silent(elapsed_s) else []
 
     def lost(self) -> list[Event]:
         """Return the emergency stop that the loss of one who has commanded is; once."""

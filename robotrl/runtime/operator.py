@@ -77,6 +77,11 @@ class Setpoint:
         """Ask for values, clipped."""
         self.values = self.values | {name: self.clip(name, values)}
 
+    @property
+    def walks(self) -> bool:
+        """Whether a velocity is asked for."""
+        return VELOCITY in self.values and bool(self.values[VELOCITY].any())
+
     def stop(self) -> None:
         """Ask for no velocity; a goal stays."""
         if VELOCITY in self.values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -51,6 +52,7 @@ class McapRecorder:
     """Writes one file. Use as a context manager, around the loop.
 
     Whatever happens to disk or thread costs the recording and never the loop; `close` says what is missing.
+    A file that it has created goes again when nothing was given: a start that fails stands in no other's way.
     """
 
     def __init__(self, file: Path, attachments: Mapping[str, bytes]) -> None:
@@ -63,14 +65,13 @@ class McapRecorder:
         Raises:
             RecordingError: the file cannot be created, or exists: it may be all that is left of a crash.
         """
-        if file.is_file():
-            raise RecordingError("exists already; nothing is recorded over it", file=file)
         self._file = file
+        self._created = False
         self._given = self._kept = 0
         self._problem = ""
         self._waiting: queue.SimpleQueue[Tick | Happening | None] = queue.SimpleQueue()
         try:
-            stream = file.open("wb")
+            stream = self._open()
         except OSError as error:
             raise RecordingError(f"cannot be written ({error.strerror})", file=file) from error
         arguments = (stream, dict(attachments))
@@ -89,6 +90,9 @@ class McapRecorder:
         """Write what is queued and end the file; return a sentence if something is missing."""
         self._waiting.put(None)
         self._thread.join(CLOSE_S)
+        if self._created and not self._given:
+            with contextlib.suppress(OSError):
+                self._file.unlink()
         if self._given == self._kept and not self._problem:
             return []
         why = self._problem or ("it is still being written" if self._thread.is_alive() else "its thread died")
@@ -102,6 +106,17 @@ class McapRecorder:
     def __exit__(self, *error: object) -> None:
         """Close the file."""
         self.close()
+
+    def _open(self) -> BinaryIO:
+        """Create the file, or open what is there and is no file, such as a pipe."""
+        try:
+            stream = self._file.open("xb")
+        except FileExistsError as error:
+            if self._file.is_file():
+                raise RecordingError("exists already; nothing is recorded over it", file=self._file) from error
+            return self._file.open("wb")
+        self._created = True
+        return stream
 
     def _put(self, item: Tick | Happening) -> None:
         self._given += 1

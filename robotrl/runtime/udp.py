@@ -122,8 +122,9 @@ def _bound(bind: tuple[str, int], token: str | None) -> socket.socket:
 class UdpOperator:
     """Obeys the datagrams that arrive at one address.
 
-    A link that has commanded and is silent for longer than the time-out is an emergency stop, and its
-    velocity is forgotten.
+    Every event asks for no velocity but that of its own datagram, so that no walk goes on where it was left. A
+    link that is silent for longer than the time-out asks for none either, and is an emergency stop if it has
+    commanded.
     """
 
     def __init__(
@@ -191,7 +192,7 @@ class UdpOperator:
                 break
             events += self._obey(data, elapsed_s)
         events += self._link.silent(elapsed_s)
-        if Event.ESTOP in events:
+        if Event.ESTOP in events or (self._setpoint.walks and self._link.is_silent(elapsed_s)):
             self._setpoint.stop()
         return events
 
@@ -210,6 +211,8 @@ class UdpOperator:
         events = [] if order.event is None else [order.event]
         if events or order.asked:
             self._link.commanded(events)
+        if events:
+            self._setpoint.stop()
         for name, values in order.asked.items():
             self._setpoint.set(name, values)
         return events

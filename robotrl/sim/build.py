@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +13,10 @@ import torch
 from robotrl.errors import ConfigError
 from robotrl.sim.curriculum import Curriculum
 from robotrl.sim.env import Env
-from robotrl.sim.model import position_spec
+from robotrl.sim.model import position_spec, read_supply
 from robotrl.sim.native import NativeWorlds
 from robotrl.sim.quarantine import Quarantine
-from robotrl.sim.randomize import RandomizeParams, Randomizer, nominal_params
+from robotrl.sim.randomize import RandomizeParams, Randomizer, check_battery, nominal_params
 from robotrl.sim.sensing import EXACT, Sensing, SensingParams
 from robotrl.sim.terrain_model import add_terrain
 from robotrl.sim.worlds import Worlds
@@ -27,6 +28,8 @@ from robotrl.tasks.terrain import Terrain, TerrainParams
 from robotrl.tasks.velocity import VelocityParams, VelocityStep, velocity_task
 
 Backend = Literal["native", "warp"]
+WHOLE = 1e-4
+"""Share of a control period that its physics steps may be off together, as written decimals are rounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,8 @@ class WorldsParams:
         """Refuse what cannot go together.
 
         Raises:
-            ConfigError: native worlds on a GPU, warp in several processes or threads, or fewer worlds
-                than processes.
+            ConfigError: native worlds on a GPU, warp in several processes or threads, or worlds that
+                do not divide among the processes.
         """
         if self.backend == "native" and self.device != "cpu":
             raise ConfigError(
@@ -70,6 +73,14 @@ class WorldsParams:
             raise ConfigError(
                 "is too many", file=file, key="sim.processes", value=self.processes, allowed=allowed
             )
+        if self.worlds % self.processes:
+            raise ConfigError(
+                "does not divide among the processes",
+                file=file,
+                key="sim.worlds",
+                value=self.worlds,
+                allowed=f"a multiple of {self.processes}",
+            )
 
     def check_machine(self, file: Path) -> None:
         """Refuse what this machine lacks, which matters to training but not to a run trained elsewhere.
@@ -86,6 +97,7 @@ class SimParams(WorldsParams):
     """The `[sim]` table of a run of a robot."""
 
     timestep_s: Annotated[float, Between(1e-4, 0.05)]
+    """Of the physics: the robot's control period, or a whole fraction of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +136,12 @@ class Scene:
     ) -> Env[VelocityStep]:
         """Build CPU worlds with the full physics, of randomised or of nominal robots with exact sensors.
 
+        Their physics step is the largest whole fraction of the control period that is not above `timestep_s`.
         On a terrain they are spread over all its tiles and stay there.
         """
-        simulated = NativeWorlds(_model(self.robot, self.params, timestep_s), worlds, threads)
+        period_s = 1.0 / self.robot.control.rate_hz
+        own_s = period_s / math.ceil(period_s / timestep_s * (1.0 - WHOLE))
+        simulated = NativeWorlds(_model(self.robot, self.params, own_s), worlds, threads)
         if randomized:
             p = self.params
             return self._join(simulated, p.randomize, p.sensing, seed, fixed_tiles=True)
@@ -167,9 +182,11 @@ def build_scene(params: SceneParams, file: Path) -> Scene:
     """
     params.sim.check(file)
     robot = load_robot(find_shipped("hardware", params.robot))
+    _check_timestep(params.sim.timestep_s, 1.0 / robot.control.rate_hz, file)
     terrain = _terrain(params, file)
     model = _model(robot, params, params.sim.timestep_s)
-    return Scene(params, robot, _task(robot, params.velocity, model, terrain))
+    check_battery(params.randomize, read_supply(model), file)
+    return Scene(params, robot, _task(robot, params.velocity, model, terrain, file))
 
 
 def read_scene(file: Path) -> Scene:
@@ -193,6 +210,19 @@ def build_worlds(model: mujoco.MjModel, num: int, threads: int, params: WorldsPa
     return WarpWorlds(model, num, device=params.device, deterministic=params.deterministic)
 
 
+def _check_timestep(timestep_s: float, period_s: float, file: Path) -> None:
+    """Refuse physics steps that do not make up a control period."""
+    steps = round(period_s / timestep_s)
+    if steps < 1 or abs(steps * timestep_s - period_s) > WHOLE * period_s:
+        raise ConfigError(
+            "does not divide the control period of the robot",
+            file=file,
+            key="sim.timestep_s",
+            value=timestep_s,
+            allowed=f"{period_s:.6g}, or a whole fraction of it",
+        )
+
+
 def _terrain(params: SceneParams, file: Path | None = None) -> Terrain | None:
     return Terrain(params.terrain, file) if params.terrain else None
 
@@ -206,6 +236,10 @@ def _model(robot: RobotSpec, params: SceneParams, timestep_s: float) -> mujoco.M
 
 
 def _task(
-    robot: RobotSpec, params: VelocityParams, model: mujoco.MjModel, terrain: Terrain | None
+    robot: RobotSpec,
+    params: VelocityParams,
+    model: mujoco.MjModel,
+    terrain: Terrain | None,
+    file: Path | None = None,
 ) -> Task[VelocityStep]:
-    return velocity_task(robot, params, float(model.geom("FL_foot").size[0]), terrain)
+    return velocity_task(robot, params, float(model.geom("FL_foot").size[0]), terrain, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import mujoco
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from robotrl.errors import ConfigError
 from robotrl.sim.battery import Battery
-from robotrl.sim.model import read_supply
+from robotrl.sim.model import Supply, read_supply
 from robotrl.sim.saving import State, joined, part_of, put_back
 from robotrl.sim.worlds import Worlds
 from robotrl.spec.records import Between, Within, check_bounds
@@ -70,6 +71,38 @@ class RandomizeParams:
     """Resistance of battery and wiring: how far the voltage sags under load."""
     observation_delay_s: Delay = _ZERO
     """From the state to its measurement, beyond what `action_delay_s` holds."""
+
+
+def check_battery(params: RandomizeParams, supply: Supply | None, file: Path | None = None) -> Supply | None:
+    """Return the servos' supply where its voltage is drawn; None where it is always the nominal one.
+
+    Args:
+        params: the ranges.
+        supply: of the model; None if it has none.
+        file: where the ranges stand, for the error.
+
+    Raises:
+        ConfigError: the model has no supply, or the servos would not work with such a battery.
+    """
+    if params.battery_v == _ZERO == params.battery_ohm:
+        return None
+    if supply is None:
+        raise ConfigError(
+            "the model's actuators have no supply",
+            file=file,
+            key="randomize.battery_v",
+            value=params.battery_v,
+            allowed="[0, 0]",
+        )
+    if not supply.least_v <= params.battery_v[0] <= params.battery_v[1] <= supply.most_v:
+        raise ConfigError(
+            "is no voltage for the servos",
+            file=file,
+            key="randomize.battery_v",
+            value=params.battery_v,
+            allowed=f"{Within(supply.least_v, supply.most_v)}, or [0, 0] with battery_ohm [0, 0]",
+        )
+    return supply
 
 
 @dataclass(frozen=True)
@@ -247,21 +280,8 @@ class Randomizer:
         return [_Quantity(self.params.gravity_tilt_rad, 2, write)]
 
     def _make_battery(self) -> Battery | None:
-        p = self.params
-        if p.battery_v == _ZERO == p.battery_ohm:
-            return None
-        supply = read_supply(self._worlds.model)
-        if supply is None:
-            raise ConfigError(
-                "the model's actuators have no supply", key="randomize.battery_v", value=p.battery_v,
-                allowed="[0, 0]",
-            )  # fmt: skip
-        if not supply.least_v <= p.battery_v[0] <= p.battery_v[1] <= supply.most_v:
-            raise ConfigError(
-                "is no voltage for the servos", key="randomize.battery_v", value=p.battery_v,
-                allowed=f"{Within(supply.least_v, supply.most_v)}, or [0, 0] with battery_ohm [0, 0]",
-            )  # fmt: skip
-        return Battery(self._worlds, supply)
+        supply = check_battery(self.params, read_supply(self._worlds.model))
+        return Battery(self._worlds, supply) if supply else None
 
     # How it is written -----------------------------------------------------------------------------
 

@@ -179,6 +179,11 @@ class GoalTask:
     deployment: Deployment | None = None
     axes: tuple[str, ...] = ()
 
+    @property
+    def sparse(self) -> bool:
+        """Whether rewards are -1 or 0, and nothing else; Gymnasium names the others so."""
+        return "Dense" not in self.name
+
     def compute_reward(self, achieved: Tensor, desired: Tensor) -> Tensor:
         """Reward (...) of goals (..., g) over any leading shape.
 

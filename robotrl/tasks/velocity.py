@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -148,7 +149,11 @@ def scan_points(qpos: Tensor, scan: Tensor) -> Tensor:
 
 
 def velocity_task(
-    robot: RobotSpec, params: VelocityParams, foot_radius_m: float, terrain: Terrain | None = None
+    robot: RobotSpec,
+    params: VelocityParams,
+    foot_radius_m: float,
+    terrain: Terrain | None = None,
+    file: Path | None = None,
 ) -> Task[VelocityStep]:
     """Build the task for a robot whose joints are abduction, hip, knee of FL, FR, RL, RR.
 
@@ -157,12 +162,13 @@ def velocity_task(
         params: the run's `[velocity]` table.
         foot_radius_m: radius of the spherical feet.
         terrain: what the robot walks on; None is flat ground at height 0.
+        file: where the table stands, for the error.
 
     Raises:
         ConfigError: the robot has other legs, or `reward` does not name every term.
     """
     terms = reward_terms(params)
-    _check_task(robot, params, terms)
+    _check_task(robot, params, terms, file)
     default = torch.tensor(robot.default_rad, dtype=torch.float32)
     return Task(
         name="velocity",
@@ -188,7 +194,9 @@ def velocity_task(
     )
 
 
-def _check_task(robot: RobotSpec, params: VelocityParams, terms: Mapping[str, object]) -> None:
+def _check_task(
+    robot: RobotSpec, params: VelocityParams, terms: Mapping[str, object], file: Path | None
+) -> None:
     expected = tuple(f"{leg}_{joint}" for leg in LEGS for joint in ("abduction", "hip", "knee"))
     if robot.joint_names != expected:
         raise ConfigError(
@@ -197,7 +205,11 @@ def _check_task(robot: RobotSpec, params: VelocityParams, terms: Mapping[str, ob
     if set(params.reward) != set(terms):
         wrong = sorted(set(params.reward) ^ set(terms))
         raise ConfigError(
-            "must weigh every reward term", key="velocity.reward", value=wrong, allowed=sorted(terms)
+            "must weigh every reward term",
+            file=file,
+            key="velocity.reward",
+            value=wrong,
+            allowed=sorted(terms),
         )
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 
-from robotrl.bench.episodes import SUCCESS, _Judged, first_episodes, success_shares, wilson_interval
+from robotrl.bench.episodes import (
+    SUCCESS,
+    _Judged,
+    first_episodes,
+    score_actor,
+    success_shares,
+    wilson_interval,
+)
 from robotrl.sim.goal import GoalTransition
+from tests.simulated_policies import untrained
 
 
 @pytest.mark.parametrize(
@@ -19,6 +29,19 @@ from robotrl.sim.goal import GoalTransition
 def test_intervals_are_the_published_ones(successes: int, episodes: int, low: float, high: float) -> None:
     """Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
     assert wilson_interval(successes, episodes) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_an_actor_that_lives_elsewhere_is_scored_by_a_copy_on_the_cpu() -> None:
+    """The device "meta" stands for the GPU: what is there has no values, so only the move gives them back."""
+    made = untrained("gru")
+    live = copy.deepcopy(made.actor).to("meta")
+    with mock.patch.object(torch.nn.Module, "to", autospec=True, return_value=made.actor) as moved:
+        scores = score_actor(made.job, live, threads=1)
+    [((module, device), _)] = moved.call_args_list
+    assert device == "cpu"
+    assert module is not live, "it goes on learning where it is"
+    assert {weights.device.type for weights in live.parameters()} == {"meta"}
+    assert scores == score_actor(made.job, made.actor, threads=1)
 
 
 SUCCESSES = (

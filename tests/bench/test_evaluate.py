@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 
-from robotrl.bench.evaluate import MEANING, PolicyDriver, SwingPeaks, evaluate, score_table
+from robotrl.bench.evaluate import MEANING, PolicyDriver, SwingPeaks, evaluate, score_randomized, score_table
 from robotrl.cli.runfile import Job, TrainedRun, load_run
 from robotrl.cli.train import Train
 from robotrl.export.onnx import export_policy
@@ -75,6 +77,22 @@ def test_standing_scores_what_standing_scores(run: TrainedRun) -> None:
     assert score_table({**figures, **{f"nominal_{k}": v for k, v in figures.items()}}, "x").row_count == len(
         MEANING
     )
+
+
+def test_an_actor_that_lives_elsewhere_is_scored_by_a_copy_on_the_cpu(
+    run: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device "meta" stands for the GPU, as in test_episodes.py."""
+    monkeypatch.setattr("robotrl.bench.evaluate.WORLDS", 2)
+    monkeypatch.setattr("robotrl.bench.evaluate.EPISODE_S", 0.4)
+    live = copy.deepcopy(run.actor).to("meta")
+    with mock.patch.object(torch.nn.Module, "to", autospec=True, return_value=run.actor) as moved:
+        scores = score_randomized(run.job, live, threads=1)
+    [((module, device), _)] = moved.call_args_list
+    assert device == "cpu"
+    assert module is not live
+    assert scores == score_randomized(run.job, run.actor, threads=1)
+    assert {weights.device.type for weights in live.parameters()} == {"meta"}
 
 
 def step_with(job: Job, contact: list[float], height_m: list[float], moving: float = 1.0) -> VelocityStep:

@@ -12,8 +12,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from robotrl.bench.runs import FAILURE, LOG, Run, Status, ended, train_all, with_keys
-from robotrl.errors import BadInputError
+from robotrl.bench.runs import (
+    DIVERGED,
+    FAILURE,
+    LOG,
+    PROBLEM,
+    WRONG_USE,
+    Run,
+    Status,
+    ended,
+    train_all,
+    with_keys,
+)
+from robotrl.cli.main import main
+from robotrl.cli.train import Train
+from robotrl.errors import BadInputError, DivergedError, GroupError, RobotrlError, SimulationError
 from robotrl.learn.checkpoint import FOLDER, Progress, newest_checkpoint, save_checkpoint
 from robotrl.learn.group import Group
 
@@ -98,7 +111,7 @@ def test_a_run_without_a_whole_checkpoint_starts_anew(tmp_path: Path, command: l
 def test_a_diverged_run_is_kept_as_such_and_the_others_go_on(
     tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_a", "1")
+    monkeypatch.setenv("FAKE_a", str(DIVERGED))
     runs = [Run("a", TEXT), Run("b", TEXT)]
     for _ in range(2):
         train_all(runs, tmp_path, 1, ignore, command)
@@ -106,6 +119,41 @@ def test_a_diverged_run_is_kept_as_such_and_the_others_go_on(
     assert [len(calls(tmp_path, name)) for name in "ab"] == [1, 1]
     assert ended(tmp_path / "a")
     assert not (tmp_path / "a" / "scores.json").exists()
+
+
+def test_a_run_that_ends_by_another_error_stops_everything_and_goes_on_the_next_time(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python itself ends with this code after an error that nobody has caught."""
+    monkeypatch.setenv("FAKE_a", str(PROBLEM))
+    runs = [Run("a", TEXT), Run("b", TEXT)]
+    with pytest.raises(GroupError, match="a: ended before it was finished: robotrl: how it ended"):
+        train_all(runs, tmp_path, 1, ignore, command)
+    assert not calls(tmp_path, "b")
+    assert not ended(tmp_path / "a")
+    monkeypatch.setenv("FAKE_a", "0")
+    train_all(runs, tmp_path, 1, ignore, command)
+    assert ended(tmp_path / "a")
+    assert not (tmp_path / "a" / FAILURE).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DivergedError("x", {}), DIVERGED),
+        (SimulationError("x"), PROBLEM),
+        (GroupError("x"), PROBLEM),
+        (BadInputError("x"), WRONG_USE),
+    ],
+)
+def test_the_codes_are_those_of_the_command(
+    error: RobotrlError, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Train) -> int:
+        raise error
+
+    monkeypatch.setattr(Train, "run", fail)
+    assert main(["train"]) == code
 
 
 def test_a_refused_run_stops_everything(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -101,6 +102,17 @@ def test_a_goal_that_the_median_seed_does_not_reach_is_told_as_never() -> None:
     goal = {"task": "Hopper-v5", "at_least": 3000.0, "median_s": None, "reached": 1, "runs": 3}
     [(_, measured, _)] = time_rows({"goals": [goal | {"share_physics": 0.25}]})
     assert measured == "never; 1 of 3 seeds get there; physics is 25% of the time"
+
+
+@pytest.mark.parametrize(("seeds", "shown"), [(2, "-"), (3, "8,961, 8,900 to 9,000")])
+def test_an_interval_needs_two_seeds_that_finished(seeds: int, shown: str, tmp_path: Path) -> None:
+    final = {"mean": 8961.2, "std": None, "iqm": 8961.2, "iqm_low": 8900.0, "iqm_high": 9000.0, "min": 8961.2}
+    entry = {"algorithm": "td3", "task": "HalfCheetah-v5", "steps": 1_000_000, "published_mean": None}
+    entries = [entry | final | {"seeds": seeds, "diverged": 1}]
+    (tmp_path / "returns.json").write_text(json.dumps({"figures": {"entries": entries}}))
+    row = returns_table(tmp_path).splitlines()[-1]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:5] == [f"8,961 ({seeds})", shown, "8,961"]
 
 
 def test_of_fine_tuning_the_hardest_ground_that_both_reach_is_told() -> None:

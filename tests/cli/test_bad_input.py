@@ -138,6 +138,9 @@ CASES = {
     "port that does not exist": Case(
         "run quad12_walk --port legs=/dev/no-such-port --port imu=/dev/no-such-port", ("/dev/no-such-port",)
     ),
+    "port that does not exist, to be recorded": Case(
+        "run quad12_walk --port legs=/dev/no-such-port --record run.mcap", ("/dev/no-such-port",)
+    ),
     "port of no bus": Case("run quad12_walk --port arms=/dev/null", ("arms", "legs")),
     "script that is none": Case(
         "run quad12_walk --script F", ("F", "step"), lambda f: _write(f, "steps = 1")

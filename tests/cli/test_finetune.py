@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robotrl.cli.algorithms import Init
 from robotrl.cli.finetune import REMEMBERED, take_over
+from robotrl.cli.gymfile import read_training
 from robotrl.cli.main import WRONG_USE, main
 from robotrl.cli.runfile import Job, read_job
 from robotrl.cli.train import Train
@@ -27,7 +28,7 @@ from robotrl.learn.td3 import Td3
 from robotrl.spec.contract import read_policy_file
 from robotrl.spec.seal import seal
 from robotrl.spec.shipped import find_shipped
-from tests.cli.test_resume import ROWS, WALK, config
+from tests.cli.test_resume import ROWS, TABLES, WALK, config
 
 FLAT = {
     "worlds = 1024": WALK["worlds = 1024"],
@@ -280,6 +281,41 @@ def test_the_targets_of_an_off_policy_learner_are_no_part_to_freeze(
         text.write('\n[init]\nfreeze = ["targets"]\n')
     assert main(["train", bounded, "--out", str(tmp_path / "out"), "--init-from", str(run)]) == WRONG_USE
     assert "got 'targets'; allowed: actor, critics" in capsys.readouterr().err
+
+
+def scaled(folder: Path, name: str) -> Path:
+    """A run whose critic judges scaled rewards."""
+    file, run = Path(config(folder, "classic", {}, 1)), folder / "run"
+    if name == "modern sac":
+        top = file.read_text().partition("[ppo]")[0].replace('"ppo"', '"sac"')
+        file.write_text(f"{top}[sac]\n{TABLES[name]}")
+    Train(config=str(file), out=run, steps=3 * ROWS).train(quiet=True)
+    return run
+
+
+@pytest.mark.parametrize(("name", "part"), [("ppo", "reward_scale"), ("modern sac", "reward_bound")])
+def test_a_critic_is_taken_over_with_the_scale_of_its_rewards(name: str, part: str, tmp_path: Path) -> None:
+    run = scaled(tmp_path, name)
+    job, saved = read_training(run / "config.toml"), learned(run)
+    learner = job.learner()
+    take_over(learner, Init(str(run)), job)
+    mine = learner.state()
+    own = {key for key in saved if key.startswith(part)}
+    assert len(own) == 4
+    for key in own - {f"{part}.running"}:
+        assert torch.equal(mine[key], saved[key]), key
+        assert saved[key].any(), "it says something"
+    assert len(saved[f"{part}.running"]) > len(mine[f"{part}.running"]) == 0, "what those worlds were earning"
+
+
+def test_a_critic_that_starts_anew_begins_with_a_scale_of_its_own(tmp_path: Path) -> None:
+    run = scaled(tmp_path, "modern sac")
+    wider = tmp_path / "wider.toml"
+    wider.write_text((run / "config.toml").read_text().replace("width = 8", "width = 16"))
+    job = read_training(wider)
+    learner = job.learner()
+    assert "so they start anew: critics." in take_over(learner, Init(str(run)), job)
+    assert learner.state()["reward_bound.count"] == 0 < learned(run)["reward_bound.count"]
 
 
 def test_a_scaled_rate_is_adam_at_that_rate() -> None:

@@ -18,6 +18,7 @@ from robotrl.cli.main import FINE, WRONG_USE, main
 from robotrl.cli.train import Train
 from robotrl.learn.checkpoint import newest_checkpoint
 from robotrl.spec.shipped import find_shipped
+from robotrl.tasks.robotics import ROBOTICS, goal_task
 from tests.cli.small import written
 
 SHIPPED = find_shipped("configs", "fetch_reach").read_text(encoding="utf-8")
@@ -252,6 +253,11 @@ def test_shipped_configurations_say_what_they_train(name: str, env: str, steps: 
         ("k = 4  ", "k = -1  ", "td3.hindsight.k: is out of range, got -1; allowed: 0 or more"),
         ("k = 4  ", "reward = 4  ", "td3.hindsight.reward: unknown key"),
         ("k = 4  ", "moved = [2.0, 1.0]\nk = 4  ", "td3.hindsight.moved: is out of range"),
+        (
+            "robotrl/FetchReach-v4",
+            "robotrl/FetchReachDense-v4",
+            "td3.hindsight.clip_targets: bounds returns of rewards that are -1 or 0",
+        ),
         ("random_steps = 9 ", "random_steps = 0 ", "td3.exploration.random_steps: is out of range"),
     ],
 )
@@ -263,6 +269,25 @@ def test_a_bad_run_is_refused_in_one_sentence(
     [sentence] = capsys.readouterr().err.splitlines()
     assert sentence.startswith(f"robotrl: {file}: {named}")
     assert not folder.exists()
+
+
+def test_a_dense_task_is_trained_without_bounds(tmp_path: Path) -> None:
+    changes = (
+        ("clip_targets = true", "clip_targets = false"),
+        ("robotrl/FetchReach-v4", "robotrl/FetchReachDense-v4"),
+    )
+    job = read_training(config(tmp_path, *changes))
+    assert isinstance(job, GymJob)
+    assert job.goals is not None
+
+
+@pytest.mark.parametrize("name", ROBOTICS)
+def test_rewards_of_sparse_tasks_are_minus_one_or_zero_and_no_others_are(name: str) -> None:
+    task, draws = goal_task(name), torch.Generator().manual_seed(0)
+    achieved, apart = torch.randn((2, 64, task.goal_size), generator=draws, dtype=torch.float64)
+    desired = achieved + torch.linspace(0, 1, 64, dtype=torch.float64)[:, None] * apart
+    rewards = set(task.compute_reward(achieved, desired).tolist())
+    assert task.sparse is (rewards <= {-1.0, 0.0})
 
 
 def test_a_robots_run_has_no_goals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,13 @@ def test_the_learner_fits_the_environment(tmp_path: Path) -> None:
     assert ppo.model.value(env.observation, env.privileged).shape == (3,)
 
 
+def test_a_learner_lives_where_it_is_to_train_and_is_loaded_on_the_cpu(tmp_path: Path) -> None:
+    on_gpu = ("processes = 1", 'processes = 1\nbackend = "warp"\ndevice = "cuda"')
+    job = read_training(config(tmp_path, ("gym:Pendulum-v1", "robotrl/Reacher-v5"), on_gpu))
+    for learner, device in ((job.learner(), "cpu"), (job.learner(device="meta"), "meta")):
+        assert {weights.device.type for weights in learner.actor.parameters()} == {device}
+
+
 class Arm(gymnasium.Env[Any, Any]):
     """An environment whose observations are a dictionary."""
 
@@ -123,6 +130,7 @@ STEPS = "steps = 512           # environment steps"
         ("processes = 1", "processes = 1\nthreads = 2", ("sim.threads", "got 2", "allowed: 1")),
         ("processes = 1", "processes = 1\nthreads = 0", ("sim.threads: is out of range", "1 to 256")),
         ("processes = 1", "processes = 9", ("sim.processes: is too many, got 9", "1 to 8")),
+        ("processes = 1", "processes = 3", ("sim.worlds: does not divide", "got 8", "a multiple of 3")),
         ("seed = 0", 'seed = 0\nrobot = "quad12"', ("robot: unknown key",)),
     ],
 )

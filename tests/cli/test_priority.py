@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from robotrl.cli.operators import Operators
 from robotrl.cli.run import Run
 from robotrl.errors import BadInputError, PortError
 
@@ -21,6 +25,22 @@ def test_insisting_ends_with_every_reason_before_a_port_is_touched() -> None:
     with pytest.raises(BadInputError) as refused:
         Run("quad12_walk", rt=True, port=PORTS).run()
     assert str(refused.value) == f"--rt: {'; '.join(REFUSALS)}"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"operators": Operators(gamepad=Path("/nowhere/js0"))},
+        {"dashboard": ("203.0.113.1:80",)},
+        {"record": Path("/nowhere/run.mcap")},
+    ],
+    ids=lambda more: str(*more),
+)
+def test_insisting_comes_before_anything_that_can_be_opened(more: dict[str, Any]) -> None:
+    with pytest.raises(BadInputError, match="^--rt: SCHED_FIFO 50 is not permitted"):
+        Run("quad12_walk", rt=True, **more).run()
+    with pytest.raises(BadInputError, match=r"cannot be (opened|served at|written)"):
+        Run("quad12_walk", realtime=True, **more).run()
 
 
 @pytest.mark.parametrize("realtime", [False, True])

@@ -19,7 +19,10 @@ from torch import Tensor
 
 from robotrl.cli.algorithms import ALGORITHMS, LearnParams
 from robotrl.cli.train import Train
+from robotrl.cli.training import Worker
 from robotrl.learn.checkpoint import newest_checkpoint
+from robotrl.learn.group import Group
+from robotrl.learn.replay import GOES_ON, TRUNCATED
 from robotrl.spec.shipped import find_shipped
 
 PATIENCE_S = 120.0
@@ -155,6 +158,28 @@ def test_every_algorithm_goes_on_where_it_was(name: str, tmp_path: Path) -> None
     torch.manual_seed(99)
     Train(resume=halves, steps=2 * HALF * ROWS).train(quiet=True)
     assert_same_run(whole, halves, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "emptied"), [("recurrent ppo", "memory"), ("modern sac", "reward_bound.running"), ("td3", "")]
+)
+def test_nothing_goes_on_in_worlds_that_start_anew(name: str, emptied: str, tmp_path: Path) -> None:
+    """Other people's environments do: neither a memory nor a return nor a sample joins two episodes."""
+    algorithm, folder, file = name.rsplit(maxsplit=1)[-1], tmp_path / "run", tmp_path / "run.toml"
+    top = CLASSIC.partition("[ppo]")[0].replace("robotrl/Hopper-v5", "gym:Pendulum-v1")
+    top = top.replace('"ppo"', f'"{algorithm}"')
+    file.write_text(f"{top}[{algorithm}]\n{TABLES[name]}", encoding="utf-8")
+    Train(config=str(file), out=folder, steps=ROWS).train(quiet=True)
+    saved, resumed = parts(folder, 1), Worker(folder, Group(), resume=True).learner.state()
+    if emptied:
+        assert len(saved[f"0.learner.{emptied}"]) == WORLDS
+        assert emptied not in resumed or not len(resumed[emptied])
+    if "replay.rows" in resumed:
+        last = slice((STEPS - 1) * WORLDS, ROWS)
+        assert (saved["0.learner.replay.rows"][last, -1] == GOES_ON).all()
+        assert (resumed["replay.rows"][last, -1] == TRUNCATED).all()
+        what_followed = saved["0.learner.replay.rows"][ROWS:, : resumed["replay.late"].shape[1]]
+        assert torch.equal(resumed["replay.late"], what_followed)
 
 
 def test_the_algorithms_are_those_that_have_a_table() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from robotrl.cli.gymfile import read_training
 from robotrl.cli.runfile import load_run, record_channels
 from robotrl.cli.train import Train
 from robotrl.errors import BadInputError, CheckpointError
@@ -115,15 +116,53 @@ def test_a_finished_run_is_not_overwritten(tmp_path: Path) -> None:
         ("track_turn = ", "track_turns = ", r"velocity\.reward"),
         ("timestep_s = ", 'device = "cuda"\ntimestep_s = ', r"sim\.device: native worlds live on the CPU"),
         ("timestep_s = ", 'backend = "jax"\ntimestep_s = ', r"sim\.backend: is not one of the choices"),
+        (
+            "timestep_s = 0.01",
+            "timestep_s = 0.015",
+            r"sim\.timestep_s: .*got 0\.015; allowed: 0\.02, or a whole",
+        ),
+        ("timestep_s = 0.01", "timestep_s = 0.003", r"sim\.timestep_s: does not divide .*got 0\.003"),
+        ("timestep_s = 0.01", "timestep_s = 0.05", r"sim\.timestep_s: does not divide .*got 0\.05"),
+        ("hidden = [64, 64]", "hidden = [65, 64]", r"ppo\.hidden: must be even .*got \[65, 64\]"),
+        (
+            "push_every_s = ",
+            "battery_v = [3, 4]\npush_every_s = ",
+            r"battery_v: .*got \(3\.0, 4\.0\); allowed",
+        ),
     ],
 )
 def test_a_bad_configuration_is_refused_before_a_folder_is_made(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
-    folder = tmp_path / "run"
-    with pytest.raises(BadInputError, match=message):
-        Train(config=str(small_config(tmp_path, **{old: new})), out=folder).run()
+    file, folder = small_config(tmp_path, **{old: new}), tmp_path / "run"
+    with pytest.raises(BadInputError, match=message) as refused:
+        Train(config=str(file), out=folder).run()
     assert not folder.exists()
+    assert str(refused.value).startswith(f"{file}: ") or message == "cat12", "it is the file that is wrong"
+
+
+def test_a_network_trained_on_a_gpu_is_loaded_without_one(tmp_path: Path) -> None:
+    on_gpu = 'processes = 1\nbackend = "warp"\ndevice = "cuda"'
+    actor = read_training(small_config(tmp_path, **{"processes = 2": on_gpu})).learner().actor
+    assert {weights.device.type for weights in actor.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize("shipped", ["quad12_walk_ppo", "quad12_rough_ppo"])
+def test_steps_are_not_asked_of_a_run_that_counts_seconds(shipped: str, tmp_path: Path) -> None:
+    """The only `steps` there are the rollout's, in `[ppo]`."""
+    with pytest.raises(BadInputError, match=rf"{shipped}\.toml: steps: has no such key to replace, got 9"):
+        Train(config=shipped, out=tmp_path / "run", steps=9).run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_refused_resume_leaves_the_configuration_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    Train(config=str(small_config(tmp_path)), out=folder, seconds=0.1).train(quiet=True)
+    written = (folder / "config.toml").read_text()
+    for wrong, message in (({"steps": 64}, "steps: has no such key"), ({"seconds": -1.0}, "out of range")):
+        with pytest.raises(BadInputError, match=message):
+            Train(resume=folder, **wrong).run()
+        assert (folder / "config.toml").read_text() == written
 
 
 def test_damaged_scores_are_refused_in_one_sentence(tmp_path: Path) -> None:

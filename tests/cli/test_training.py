@@ -7,16 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mujoco.batch
 import pytest
 import torch
 
-from robotrl.cli.main import FINE, PROBLEM, WRONG_USE, main
-from robotrl.cli.train import Train
+from robotrl.cli.main import DIVERGED, FINE, WRONG_USE, main
+from robotrl.cli.train import Train, _follow
 from robotrl.cli.training import passed
 from robotrl.learn.checkpoint import newest_checkpoint
-from tests.cli.test_resume import PATIENCE_S, ROWS, WALK, assert_same_run, config, figures
+from robotrl.learn.group import Group
+from tests.cli.test_resume import CLASSIC, PATIENCE_S, ROWS, TABLES, WALK, assert_same_run, config, figures
 
 PENDULUM = {"Hopper-v5": "InvertedPendulum-v5"}
 
@@ -97,7 +99,7 @@ def test_a_run_that_diverges_ends_with_its_last_good_checkpoint(
     )
     written.write_text(changed)
     capsys.readouterr()
-    assert main(["train", "--resume", folder, "--steps", str(9 * ROWS), "--json"]) == PROBLEM
+    assert main(["train", "--resume", folder, "--steps", str(9 * ROWS), "--json"]) == DIVERGED
     error = capsys.readouterr().err
     assert "robotrl: iteration 3 diverged: " in error
     assert f"kept is {kept.folder}" in error
@@ -172,6 +174,44 @@ def test_a_checkpoint_of_something_else_is_refused_in_one_sentence(
     [sentence] = capsys.readouterr().err.splitlines()
     assert sentence.startswith(f"robotrl: {folder / 'checkpoints' / '000000001'}: ")
     assert named in sentence
+
+
+@pytest.mark.parametrize(
+    ("size", "named"),
+    [
+        (3, "sac.batch: does not divide among the processes, got 16; allowed: a multiple of 3"),
+        (4, "torchrun: processes cannot share the worlds evenly, got 4; allowed: a divisor of 6"),
+        (7, "torchrun: processes cannot share the worlds evenly, got 7; allowed: a divisor of 6"),
+    ],
+)
+def test_torchruns_processes_must_fit_the_run(
+    size: int,
+    named: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever `[sim]` says, which is one process here."""
+    file = tmp_path / "run.toml"
+    file.write_text(CLASSIC.partition("[ppo]")[0].replace('"ppo"', '"sac"') + "[sac]\n" + TABLES["sac"])
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": size, "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setattr("robotrl.learn.group.Group", mock.Mock(side_effect=AssertionError("met the others")))
+    assert main(["train", str(file), "--out", str(tmp_path / "run"), "--steps", str(ROWS)]) == WRONG_USE
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence == f"robotrl: {file}: {named}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_goes_wrong_on_another_rank_is_printed_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that rank 0 sees of it is a process that has ended."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    _follow(tmp_path, mock.Mock(Group, rank=3), resume=False)
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"robotrl: rank 3: {tmp_path / 'config.toml'}: cannot be read")
 
 
 def test_torchrun_gives_the_run_that_its_own_processes_give(tmp_path: Path) -> None:

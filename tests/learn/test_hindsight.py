@@ -201,6 +201,7 @@ def test_nothing_is_drawn_before_an_episode_is_over() -> None:
 def test_worlds_that_start_anew_in_the_midst_of_an_episode_begin_another() -> None:
     """As those on a GPU do after a resume: no episode is put together from two."""
     replay = filled(46, Hindsight(k=1e9))
+    replay.begin_anew()
     for t in range(60, 75):
         replay.add(*step_of(t, terminates=False))
     drawn(replay.sample(5000, 1, GAMMA))

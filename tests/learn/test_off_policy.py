@@ -143,6 +143,23 @@ def test_updates_follow_the_ratio_from_the_end_of_the_random_start_on(ratio: flo
     assert learner.updates_done == int(acted * ratio + 1e-9)
 
 
+@pytest.mark.parametrize("build", [sac, td3, ddpg])
+def test_both_learning_rates_fall_to_zero_over_the_last_part_of_the_budget(
+    build: Callable[..., OffPolicy],
+) -> None:
+    learner = build(falling=0.25, lr=1e-3, critic_lr=4e-3)
+    rates = []
+    for share in (0.0, 0.75, 0.9, 1.0, 1.5):
+        learner.anneal(share)
+        rates.append((learner.state()["actor_adam.lr"].item(), learner.state()["critic_adam.lr"].item()))
+    expected = [(1e-3, 4e-3), (1e-3, 4e-3), (4e-4, 1.6e-3), (0.0, 0.0), (0.0, 0.0)]
+    assert rates == [pytest.approx(pair) for pair in expected]
+
+    steady = build(lr=1e-3)
+    steady.anneal(0.9)
+    assert steady.state()["actor_adam.lr"].item() == 1e-3
+
+
 def test_critics_see_more_than_the_actor() -> None:
     learner, env = Sac(SacParams(**COMMON), 2, 3, LOW, HIGH), Drift(privileged=3)  # type: ignore[arg-type]
     for _ in range(3):

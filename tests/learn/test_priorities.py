@@ -147,3 +147,19 @@ def test_weights_scale_each_sample_of_the_loss(returns: MeanReturns | Categorica
     alone = torch.stack([returns.loss(out[:, i : i + 1], target[i : i + 1]) for i in range(6)])
     torch.testing.assert_close(returns.loss(out, target, weight), (weight * alone).mean())
     torch.testing.assert_close(returns.loss(out, target), alone.mean())
+
+
+@pytest.mark.parametrize("slots", [15, 1500])
+def test_priorities_of_a_memory_that_was_not_full_go_into_those_of_another_size(slots: int) -> None:
+    """Trees of one, two and three levels: whatever lies above the leaves is made anew."""
+    generator = torch.Generator().manual_seed(1)
+    larger = Priorities((slots + 1) * WORLDS, WORLDS, 3, 0.6, 0.4, generator)
+    small = Priorities((SLOTS + 3) * WORLDS, WORLDS, 3, 0.6, 0.4, torch.Generator())
+    for step in range(1, 13):
+        small.added(step)
+    small.update(torch.arange(10 * WORLDS), torch.arange(10.0 * WORLDS))
+    larger.load_state({name: value.clone() for name, value in small.state().items()})
+    rows = torch.arange(15 * WORLDS)
+    assert torch.equal(larger._tree.weight(rows), small._tree.weight(rows))
+    assert float(larger._tree.total) == pytest.approx(float(small._tree.total), rel=1e-12)
+    assert int(larger.draw(4000)[0].max()) == 10 * WORLDS - 1

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from robotrl.errors import CheckpointError
 from robotrl.learn.replay import Batch, Replay
 
 WORLDS, GAMMA = 3, 0.5
@@ -65,8 +66,11 @@ def filled(count: int, capacity: int, privileged: int = 0) -> Replay:
     return replay
 
 
-def expected(world: int, time: int, n_step: int) -> tuple[float, float, float | None]:
-    """Return, discount and next observation by the definition; None where nobody asks for it."""
+def expected(world: int, time: int, n_step: int, cut: int) -> tuple[float, float, float | None]:
+    """Return, discount and next observation by the definition; None where nobody asks for it.
+
+    All worlds were left in the midst of their episodes after `cut` actions.
+    """
     total = 0.0
     for k in range(n_step):
         total += GAMMA**k * code(world, time + k)
@@ -74,16 +78,18 @@ def expected(world: int, time: int, n_step: int) -> tuple[float, float, float | 
             if times_out(world, time + k):
                 return total, GAMMA ** (k + 1), code(world, time + k + 1, last=True)
             return total, 0.0, None
+        if time + k + 1 == cut:
+            return total, GAMMA ** (k + 1), code(world, cut)
     return total, GAMMA**n_step, code(world, time + n_step)
 
 
-def check(batch: Batch, n_step: int) -> set[tuple[int, int]]:
+def check(batch: Batch, n_step: int, cut: int = 0) -> set[tuple[int, int]]:
     """Compare every sample with the definition; returns which (world, time) were drawn."""
     drawn = set()
     for i in range(len(batch.reward)):
         number = round(float(batch.observation[i, 0]))
         world, time = number // 1000 - 1, number % 1000
-        total, discount, following = expected(world, time, n_step)
+        total, discount, following = expected(world, time, n_step, cut)
         assert batch.observation[i].eq(number).all()
         assert batch.action[i].tolist() == [number + 0.5]
         assert float(batch.reward[i]) == pytest.approx(total)
@@ -130,3 +136,48 @@ def test_a_restored_memory_goes_on_alike() -> None:
     for one, other in zip(whole.state().values(), restored.state().values(), strict=True):
         assert torch.equal(one, other)
     assert torch.equal(whole.sample(50, 3, GAMMA).following, restored.sample(50, 3, GAMMA).following)
+
+
+def resumed(saved: Replay, slots: int) -> Replay:
+    replay = Replay(slots * WORLDS, WORLDS, 2, 1, torch.Generator().manual_seed(0))
+    replay.load_state({name: value.clone() for name, value in saved.state().items()})
+    return replay
+
+
+@pytest.mark.parametrize("slots", [19, 21, 40])
+def test_a_full_memory_goes_into_none_of_another_size(slots: int) -> None:
+    """Steps would be found elsewhere, and what was never stored would be sampled."""
+    problem = f"replay: has another size .* got {slots * WORLDS}; allowed: {20 * WORLDS} steps"
+    with pytest.raises(CheckpointError, match=problem):
+        resumed(filled(61, 20 * WORLDS), slots)
+
+
+@pytest.mark.parametrize("slots", [12, 13, 40])
+def test_a_memory_that_was_not_full_goes_into_any_that_has_room(slots: int) -> None:
+    restored = resumed(filled(12, 20 * WORLDS), slots)
+    for step in list(steps(61, 0))[12:]:
+        restored.add(*step)
+    drawn = check(restored.sample(4000, 3, GAMMA), 3)
+    assert drawn == {(w, t) for w in range(WORLDS) for t in range(61 - slots, 61 - 2)}
+    with pytest.raises(CheckpointError, match=f"got {11 * WORLDS}; allowed: {12 * WORLDS} or more steps"):
+        resumed(filled(12, 20 * WORLDS), 11)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("cut", [14, 39, 40])
+def test_episodes_of_worlds_that_start_anew_are_cut_by_time_alone(cut: int, n_step: int) -> None:
+    """After 14 actions the last world times out beside the first ones, which are cut."""
+    replay = resumed(filled(cut, 60 * WORLDS), 60)
+    replay.begin_anew()
+    for step in list(steps(120, 0))[100:]:
+        replay.add(*step)
+    times = *range(cut), *range(100, 121 - n_step)
+    drawn = check(replay.sample(6000, n_step, GAMMA), n_step, cut)
+    assert drawn == {(w, t) for w in range(WORLDS) for t in times}
+
+
+def test_a_memory_of_nothing_begins_as_it_is() -> None:
+    replay = filled(0, 20 * WORLDS)
+    replay.begin_anew()
+    for name, value in replay.state().items():
+        assert torch.equal(value, filled(0, 20 * WORLDS).state()[name])

@@ -127,10 +127,10 @@ def test_the_buttons_drive_the_robot_and_the_emergency_stop_stops_it(
     with flying() as own, opened(browser, own.dashboard.url):
         browser.click("#stand")
         browser.await_true(says("mode", "stand"))
-        browser.click("#velocity0", at=0.75)
-        browser.await_true(says("said", "sent: velocity command"))
         browser.click("#run")
         browser.await_true(says("mode", "policy"))
+        browser.click("#velocity0", at=0.75)
+        own.await_velocity(lambda velocity: velocity[0] > 0.0)
         forward, left, turn = own.operator.commands["velocity_command"].tolist()
         assert 0.1 < forward < 0.3
         assert (left, turn) == (0.0, 0.0)

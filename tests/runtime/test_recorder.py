@@ -222,13 +222,40 @@ def test_an_earlier_recording_is_never_recorded_over(tmp_path: Path) -> None:
     assert file.read_bytes() == b"all that is left of a crash"
 
 
+def test_a_recording_of_nothing_is_taken_away_and_one_of_anything_stays(tmp_path: Path) -> None:
+    ticks, events = flight()
+    file = tmp_path / "run.mcap"
+    with McapRecorder(file, ATTACHMENTS):
+        assert file.exists()
+    assert not file.exists()
+    with McapRecorder(file, ATTACHMENTS) as kept:
+        kept.event(events[0])
+    assert read_recording(file).events == events[:1]
+    file.unlink()
+    with McapRecorder(file, ATTACHMENTS) as kept:
+        kept.tick(ticks[0])
+    assert read_recording(file).ticks == 1
+
+
+def test_what_the_recorder_has_not_created_it_never_takes_away(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "run.mcap"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    McapRecorder(pipe, {}).close()
+    os.close(reader)
+    link.symlink_to(tmp_path / "elsewhere")
+    McapRecorder(link, {}).close()
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+
+
 def test_a_recording_of_another_schema_or_program_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "run.mcap"
     monkeypatch.setattr(recorder, "SCHEMA", 3)
-    with McapRecorder(file, {}):
-        pass
+    with McapRecorder(file, {}) as kept:
+        kept.event(Happening(10.0, "mode", "limp -> stand"))
     with pytest.raises(RecordingError, match=r"run\.mcap: is of another schema, got 3; allowed: 1 to 2"):
         read_recording(file)
     with file.open("wb") as stream:

@@ -126,7 +126,7 @@ def test_orders_are_obeyed_in_order_and_clipped() -> None:
         assert remote.source.poll(0.0) == []
         assert np.isnan(remote.source.commands["goal"]).all()
         remote.send(
-            {"event": "stand"}, {"velocity": [9, -0.1, -9], "goal": [0.5, 9]}, {}, {"event": "policy"}
+            {"event": "stand"}, {"event": "policy"}, {"velocity": [9, -0.1, -9], "goal": [0.5, 9]}, {}
         )
         assert gather(remote, 2) == [Event.STAND, Event.POLICY]
         assert remote.source.commands["velocity_command"].tolist() == [0.4, -0.1, -1.0]
@@ -165,6 +165,33 @@ def test_a_lost_link_leaves_no_velocity_behind() -> None:
         assert not remote.source.commands["velocity_command"].any()
         assert remote.source.commands["goal"].tolist() == [0.5, 0.5]
         assert remote.source.poll(9.0) == []
+
+
+@pytest.mark.parametrize("event", sorted(event.value for event in OPERATOR_EVENTS))
+def test_no_walk_goes_on_where_it_was_left(event: str) -> None:
+    """After whatever has come between, only what is asked for with it or after it counts."""
+    with Remote(RANGES) as remote:
+        remote.send({"event": "policy", "velocity": [0.3, 0, 0], "goal": [0.5, 0.5]})
+        remote.source.poll(0.0)
+        assert remote.source.commands["velocity_command"].tolist() == [0.3, 0.0, 0.0]
+        remote.send({"event": event})
+        assert remote.source.poll(0.1) == [Event(event)]
+        assert remote.source.commands["velocity_command"].tolist() == [0.0, 0.0, 0.0]
+        assert remote.source.commands["goal"].tolist() == [0.5, 0.5]
+
+
+def test_a_silent_link_asks_for_no_velocity_even_at_rest_and_says_so_once() -> None:
+    """Else it would take the word from another operator in every tick."""
+    with Remote(RANGES, timeout_s=0.5) as remote:
+        remote.send({"event": "limp", "velocity": [0.3, 0, 0]})
+        assert remote.source.poll(1.0) == [Event.LIMP]
+        assert remote.source.poll(1.5) == []
+        assert remote.source.commands["velocity_command"].tolist() == [0.3, 0.0, 0.0]
+        assert remote.source.poll(1.6) == []
+        after = remote.source.commands
+        assert after["velocity_command"].tolist() == [0.0, 0.0, 0.0]
+        assert remote.source.poll(1.7) == []
+        assert remote.source.commands is after
 
 
 def test_a_stalled_loop_reads_what_has_come_before_it_judges_the_silence() -> None:

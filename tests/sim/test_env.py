@@ -48,6 +48,17 @@ def test_same_seed_gives_the_same_worlds_bit_for_bit(job: Job) -> None:
     assert all(torch.equal(a, b) for a, b in zip(rollout(), rollout(), strict=True))
 
 
+@pytest.mark.parametrize(("rate_hz", "steps"), [(50.0, 4), (25.0, 8), (60.0, 4), (90.0, 3), (333.0, 1)])
+def test_evaluation_simulates_whole_control_periods(job: Job, rate_hz: float, steps: int) -> None:
+    control = dataclasses.replace(job.robot.control, rate_hz=rate_hz)
+    scene = dataclasses.replace(job.scene, robot=dataclasses.replace(job.robot, control=control))
+    env = scene.evaluation_env(1, seed=0, threads=1, timestep_s=0.005, randomized=False)
+    timestep_s = env.worlds.model.opt.timestep
+    assert timestep_s == 0.005 or rate_hz not in {50.0, 25.0}, "published figures stay what they are"
+    assert steps * timestep_s == pytest.approx(1 / rate_hz, rel=1e-12)
+    assert timestep_s <= 0.005
+
+
 def test_no_observation_is_constant_or_not_finite(job: Job) -> None:
     env = job.env(WORLDS, seed=0, threads=1)
     seen = []
