@@ -109,6 +109,9 @@ class Wishes:
         self._ended = Event.ESTOP in due and not self.left
         return due
 
+    def heed(self, *, orders: bool) -> None:
+        """Nothing to do: nothing is asked for before the first `poll`."""
+
     def finished(self) -> bool:
         """Return whether the last wish was the emergency stop."""
         return self._ended

@@ -126,6 +126,9 @@ class Trials(ABC, Generic[AnyTick]):
         rearm, self._fault = self._fault, False
         return [Event.REARM] * rearm
 
+    def heed(self, *, orders: bool) -> None:
+        """Nothing to do: nothing is asked for before the first `poll`."""
+
     def finished(self) -> bool:
         """Return whether every episode is over."""
         return self._tick >= self._length * len(self._starts)

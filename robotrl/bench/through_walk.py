@@ -205,6 +205,9 @@ class WalkTrials:
             self.commands = {VELOCITY: self._walked.commands[step, episode]}
         return [Event.POLICY] if phase == self._begin else []
 
+    def heed(self, *, orders: bool) -> None:
+        """Nothing to do: nothing is asked for before the first `poll`."""
+
     def finished(self) -> bool:
         """Return whether every episode is over."""
         over: bool = self._tick >= self._length * self._episodes

@@ -61,6 +61,8 @@ class Emulate:
         from robotrl.spec.hardware import load_hardware
         from robotrl.spec.shipped import find_shipped
 
+        if self.seed < 0:
+            raise BadInputError("is negative", key="--seed", value=self.seed, allowed="0 or more")
         robot = load_hardware(find_shipped("hardware", self.robot))
         if isinstance(robot, ArmSpec):
             return self._emulate_arm(robot)
@@ -91,7 +93,7 @@ class Emulate:
         from robotrl.emulator.arm import ArmMachine
         from robotrl.emulator.arm_process import ArmEmulator
 
-        for key, given in {"--truth": self.truth, "--faults": self.faults}.items():
+        for key, given in {"--truth": self.truth, "--faults": self.faults, "--seed": self.seed}.items():
             if given:
                 raise BadInputError("is not an option for an arm", key=key, value=str(given))
         if self.view:

@@ -49,13 +49,24 @@ class Operators:
             further: others to join.
 
         Raises:
-            BadInputError: one of them cannot be had.
+            BadInputError: one of them cannot be had, or something is given that nobody would read.
         """
         from robotrl.runtime.operator import Script, Together
 
+        self._refuse_unread()
         live = [*self._live(stack, ranges), *further]
         script = Script(self._steps(stand_s, alone=not live), ranges)
         return Together([script, *live], ranges)
+
+    def _refuse_unread(self) -> None:
+        from robotrl.errors import BadInputError
+
+        if self.script is not None:
+            for key, given in {"--velocity": self.velocity, "--goal": self.goal or None}.items():
+                if given is not None:
+                    raise BadInputError("is for a run without a script", key=key, value=given)
+        if self.udp_token and not self.udp:
+            raise BadInputError("is for a run with --udp", key="--udp-token")
 
     def _live(self, stack: contextlib.ExitStack, ranges: Ranges) -> list[Source]:
         from robotrl.errors import BadInputError

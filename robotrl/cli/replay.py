@@ -36,28 +36,28 @@ class Replay:
     """Print the result as JSON."""
 
     def run(self) -> int:
-        """Replay; 1 where something differs."""
-        from robotrl.runtime.recording import read_recording
+        """Replay; 1 where something differs, or a policy is given and was never asked."""
+        from robotrl.runtime.recording import attached_robot, read_recording
         from robotrl.runtime.replay import replay
         from robotrl.spec.gate import GateLimits
 
         recording = read_recording(self.recording)
-        robot = self._robot(recording)
-        comparison = replay(recording, GateLimits.of(robot), self._policy(robot))
+        recorded = attached_robot(recording, self.recording)
+        limits = GateLimits.of(self._limiting(recorded))
+        comparison = replay(recording, limits, self._policy(recorded))
         if self.json:
             _print_json(recording, comparison)
         else:
-            _print_tables(recording, comparison)
-        return 1 if comparison.first else 0
+            _print_tables(recording, comparison, self.policy)
+        unasked = bool(self.policy) and not comparison.asked
+        return 1 if comparison.first or unasked else 0
 
-    def _robot(self, recording: Recording) -> RobotSpec:
-        """The robot inside the recording, or the same with other limits."""
+    def _limiting(self, recorded: RobotSpec) -> RobotSpec:
+        """The robot whose limits hold: the recorded one, or the same with others."""
         from robotrl.errors import ConfigError
-        from robotrl.runtime.recording import attached_robot
         from robotrl.spec.robot import load_robot
         from robotrl.spec.shipped import find_shipped
 
-        recorded = attached_robot(recording, self.recording)
         if not self.limits:
             return recorded
         robot = load_robot(find_shipped("hardware", self.limits))
@@ -71,7 +71,8 @@ class Replay:
             )
         return robot
 
-    def _policy(self, robot: RobotSpec) -> InterpolatedPolicy | None:
+    def _policy(self, recorded: RobotSpec) -> InterpolatedPolicy | None:
+        """The policy that is asked again, at the rate at which the recorded one was."""
         from robotrl.errors import PolicyError
         from robotrl.runtime.interpolation import InterpolatedPolicy
         from robotrl.runtime.policy import Policy
@@ -81,9 +82,9 @@ class Replay:
             return None
         file = find_shipped("policies", self.policy)
         policy = Policy.load(file)
-        if problems := policy.check(robot):
+        if problems := policy.check(recorded):
             raise PolicyError(f"does not fit the recorded robot: {'; '.join(problems)}", file=file)
-        return InterpolatedPolicy(policy, robot.control.ticks_per_step)
+        return InterpolatedPolicy(policy, recorded.control.ticks_per_step)
 
 
 def _print_json(recording: Recording, comparison: Comparison) -> None:
@@ -93,15 +94,19 @@ def _print_json(recording: Recording, comparison: Comparison) -> None:
     print(json.dumps({"complete": recording.complete, **dataclasses.asdict(comparison)}))
 
 
-def _print_tables(recording: Recording, comparison: Comparison) -> None:
+def _print_tables(recording: Recording, comparison: Comparison, policy: str) -> None:
     """Say in one line whether anything differs; where it does, print how much of what."""
     end = "" if recording.complete else ", recording breaks off"
+    whose = "every answer" if comparison.asked or not policy else "every answer of the gate"
     if comparison.first is None:
-        print(f"{comparison.ticks} ticks{end}: every answer is the recorded one, bit for bit")
-        return
-    print(f"{comparison.ticks} ticks{end}: {comparison.differing} differ")
-    print(f"first: {comparison.first}\nlast: {comparison.last}")
-    _print_counts(comparison)
+        print(f"{comparison.ticks} ticks{end}: {whose} is the recorded one, bit for bit")
+    else:
+        print(f"{comparison.ticks} ticks{end}: {comparison.differing} differ")
+        print(f"first: {comparison.first}\nlast: {comparison.last}")
+        _print_counts(comparison)
+    if policy:
+        why = "" if comparison.asked else ": none was in charge in the recording"
+        print(f"{policy} was asked {comparison.asked} times{why}")
 
 
 def _print_counts(comparison: Comparison) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from robotrl.drivers import estimator as codec
+from robotrl.emulator.sampling import next_sample_s
 from robotrl.spec.robot import EstimatorSpec
 from robotrl.spec.state import Floats
 
@@ -23,14 +24,14 @@ class Estimator:
     """
 
     def __init__(self, spec: EstimatorSpec) -> None:
-        self._names, self._period_s = tuple(spec.channels), 1.0 / spec.rate_hz
+        self._names, self._rate_hz = tuple(spec.channels), spec.rate_hz
         self._sequence = 0
         self.next_sample_s = 0.0
         """When the next packet is due."""
 
     def sample(self, time_s: float, truth: Mapping[str, Floats]) -> bytes:
         """Return the packet of the present truth, by channel."""
-        self.next_sample_s = time_s + self._period_s
+        self.next_sample_s = next_sample_s(time_s, self._rate_hz)
         packet = codec.encode(self._sequence, np.concatenate([truth[name].ravel() for name in self._names]))
         self._sequence = (self._sequence + 1) % 256
         return packet

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from robotrl.drivers.imu import conjugate
 from robotrl.emulator.plant import ImuTruth
+from robotrl.emulator.sampling import next_sample_s
 from robotrl.spec.robot import ImuSpec
 
 Floats = NDArray[np.float64]
@@ -90,7 +91,7 @@ class EmulatedImu(ABC):
 
     def sample(self, time_s: float, truth: ImuTruth) -> list[bytes]:
         """Measure; return the frames in the order in which they are sent."""
-        self.next_sample_s = time_s + 1.0 / self.rate_hz
+        self.next_sample_s = next_sample_s(time_s, self.rate_hz)
         if not self.frozen:
             self._measured = self._measure(_turned_over(truth) if self.upside_down else truth)
         return self._frames(_NO_NUMBERS if self.broken else self._measured)

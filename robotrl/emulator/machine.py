@@ -254,8 +254,11 @@ class Machine:
             self._say(IMU_LINE, frames, time_s)
 
     def _say(self, line: str, frames: list[bytes], time_s: float) -> None:
-        """Let a sensor send what it sends by itself, unless its last words are still on the line."""
-        if self._line_free_s[line] <= time_s + _ROUNDING_S:
+        """Let a sensor send what it sends by itself, unless its last words are on the line for longer.
+
+        A step is what the last sample may have been late, and this one not.
+        """
+        if self._line_free_s[line] < time_s + STEP_S:
             for frame in frames:
                 self._answer(line, frame, time_s, 0.0)
 

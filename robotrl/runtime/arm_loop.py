@@ -127,6 +127,7 @@ class ArmLoop:
                 try:
                     pacer = Pacer(self._clock, self._period_s)
                     self._await_sensing(pacer)
+                    self._operator.heed(orders=True)
                     self._serve(pacer, signals, duration_s)
                 finally:
                     self._body.write(GripperCommand(None))

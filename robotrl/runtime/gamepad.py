@@ -87,6 +87,7 @@ class Gamepad:
         self._sticks: dict[int, float] = {}
         self._held = False
         self._last: Event | None = None
+        self._kept: list[Event] = []
         self._gone = False
 
     @classmethod
@@ -126,24 +127,41 @@ class Gamepad:
 
     def poll(self, elapsed_s: float) -> list[Event]:
         """Obey what was pressed and moved since the last call."""
+        kept, self._kept = self._kept, []
         if self.finished():
-            return []
+            return kept
         held, before = self._held, self._velocity()
-        events = [event for change in self._changes() if (event := self._event(*change)) is not None]
+        events = kept + [event for event in self._pressed() if self._held or event in WITHOUT_DEAD_MAN]
         if self._held != held or self._velocity() != before:
-            events += self._steer()
+            self._steer()
+        if events:
+            self._last = events[-1]
+        if VELOCITY not in self._setpoint.values and self._last is Event.POLICY and not self._held:
+            self._last = Event.STAND
+            events.append(self._last)
         if events:
             self._link.commanded(events)
-            self._last = events[-1]
         if self._gone:
             events += self._link.lost()
         if self._gone or Event.ESTOP in events:
             self._setpoint.stop()
         return events
 
+    def heed(self, *, orders: bool) -> None:
+        """Forget what was pressed, but for an emergency stop, and who holds on; or miss nobody any more."""
+        if orders:
+            self._kept = [Event.ESTOP] * (Event.ESTOP in self._pressed())
+            self._held = False
+        else:
+            self._link.end()
+
     def finished(self) -> bool:
         """Return whether the pad is gone."""
         return self._gone
+
+    def _pressed(self) -> list[Event]:
+        """Take every change over that is there, and return what they ask for."""
+        return [event for change in self._changes() if (event := self._event(*change)) is not None]
 
     def _changes(self) -> Iterator[tuple[int, int, int]]:
         """Type, number and value of every event that is there; half a one waits for the rest."""
@@ -179,14 +197,11 @@ class Gamepad:
         allowed = event is Event.ESTOP or (not initial and (self._held or event in WITHOUT_DEAD_MAN))
         return event if value and allowed else None
 
-    def _steer(self) -> list[Event]:
-        """Ask for the velocity of the sticks, or without one leave the policy when nobody holds on."""
+    def _steer(self) -> None:
+        """Ask for the velocity of the sticks."""
         if VELOCITY in self._setpoint.values:
             self._setpoint.set(VELOCITY, self._velocity())
             self._link.commanded()
-        elif self._last is Event.POLICY and not self._held:
-            return [Event.STAND]
-        return []
 
     def _velocity(self) -> tuple[float, ...]:
         """Forward m/s, left m/s and yaw rate rad/s of the sticks; none unless the button is held."""

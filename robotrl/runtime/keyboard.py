@@ -71,7 +71,7 @@ class Keyboard:
         self._fd = fd
         self._setpoint = Setpoint(ranges)
         self._link = Link()
-        self._rest = b""
+        self._rest = self._kept = b""
         self._quit = self._gone = False
         self._signals: dict[signal.Signals, signal._HANDLER] = {}
 
@@ -112,7 +112,7 @@ class Keyboard:
 
         Whatever else a key asks for, it asks for no velocity, so that no walk goes on where it was left.
         """
-        typed = self._read()
+        typed, self._kept = self._kept + self._read(), b""
         if set(typed) & set(ESTOP_KEYS):
             events = [Event.ESTOP]
         else:
@@ -122,6 +122,14 @@ class Keyboard:
             self._setpoint.stop()
             self._link.commanded(events)
         return events + (self._link.lost() if self._gone else [])
+
+    def heed(self, *, orders: bool) -> None:
+        """Forget what was typed, but for an emergency stop and `q`; or miss nobody any more."""
+        if orders:
+            typed = b"".join(iter(self._read, b""))
+            self._kept = bytes(set(typed) & set(ESTOP_KEYS + b"q"))
+        else:
+            self._link.end()
 
     def finished(self) -> bool:
         """Return whether `q` was pressed or the terminal is gone."""

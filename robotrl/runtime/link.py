@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from robotrl.runtime.modes import Event
 
@@ -12,7 +12,7 @@ RESTING_EVENTS = frozenset({Event.LIMP, Event.ESTOP})
 
 
 class Link:
-    """Whether an operator is still there.
+    """Whether the operator is still there who has commanded last; others do not hold the switch for them.
 
     Args:
         timeout_s: silence for longer than this is a loss; infinite where a loss shows in another way.
@@ -21,15 +21,22 @@ class Link:
     def __init__(self, timeout_s: float = math.inf) -> None:
         self._timeout_s = timeout_s
         self._heard_s = -math.inf
-        self._commands = False
+        self._commander: Hashable = None
+        self._commands = self._over = False
 
-    def heard(self, elapsed_s: float) -> None:
-        """Note a sign of life."""
-        self._heard_s = elapsed_s
+    def heard(self, elapsed_s: float, sender: Hashable = None) -> None:
+        """Note a sign of life; of another than who commanded last it is none."""
+        if sender == self._commander:
+            self._heard_s = elapsed_s
 
-    def commanded(self, events: Iterable[Event] = ()) -> None:
-        """Note that the operator commands: events, or without any a command of the policy."""
-        self._commands = not RESTING_EVENTS & set(events)
+    def commanded(self, events: Iterable[Event] = (), sender: Hashable = None) -> None:
+        """Note that somebody commands: events, or without any a command of the policy."""
+        self._commander = sender
+        self._commands = not (self._over or RESTING_EVENTS & set(events))
+
+    def end(self) -> None:
+        """Note that the run is over: from now on nobody is missed, whatever they command."""
+        self._commands, self._over = False, True
 
     def is_silent(self, elapsed_s: float) -> bool:
         """Return whether the last sign of life is longer ago than the time-out."""

@@ -83,6 +83,7 @@ class Loop:
                 pacer = Pacer(self._clock, self._period_s)
                 try:
                     await_sensing(self._robot, self._body, self._clock, pacer)
+                    self._operator.heed(orders=True)
                     self._serve(pacer, signals, duration_s)
                 finally:
                     self._end_safe(pacer, signals)
@@ -107,9 +108,11 @@ class Loop:
     def _end_safe(self, pacer: Pacer, signals: StopSignals) -> None:
         """Lower the robot if it follows targets and nothing is wrong, then torque off.
 
-        On the way down the operator may still ask for an emergency stop, and for nothing else.
+        On the way down the operator may still ask for an emergency stop, and for nothing else; one who is
+        gone by then is none.
         """
         try:
+            self._operator.heed(orders=False)
             lowering = self._memory.command.kind is CommandKind.TRACK and not self._memory.latched.level
             events = [Event.LIMP]
             while lowering and not signals.urgent:

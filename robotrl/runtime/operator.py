@@ -39,6 +39,15 @@ class Operator(Protocol):
         """
         ...
 
+    def heed(self, *, orders: bool) -> None:
+        """Learn that the loop is ready to obey, or that the run is over; an emergency stop counts always.
+
+        Args:
+            orders: ready: what was asked for before is forgotten, but for an emergency stop, which the next
+                `poll` returns. Over: nobody is missed any more, so that only who asks for a stop gets one.
+        """
+        ...
+
     def finished(self) -> bool:
         """Return whether the last wish was to be limp, with none to follow."""
         ...
@@ -91,8 +100,9 @@ class Setpoint:
 class Together:
     """Several sources as one operator: each channel is what was last asked for by any of them.
 
-    An emergency stop drops everything else that is asked for in the same tick. The first source that is
-    finished ends the run.
+    An emergency stop drops everything else that is asked for in the same tick. After one of a source that is
+    no script, no script re-arms before such a source has done so. The first source that is finished ends the
+    run.
 
     Attributes:
         commands: what is asked for now.
@@ -108,23 +118,35 @@ class Together:
         self._sources = sources
         self._seen = [source.commands for source in sources]
         self.commands: Mapping[str, Floats] = Setpoint(ranges).values
-        self._early = 0
+        self._early = self._withheld = 0
+        self._stopped = False
 
     @property
     def notes(self) -> list[str]:
         """A sentence for everything that was not done as it was asked."""
         early = f"'policy' was asked for {self._early} times before there was a goal"
-        return [note for source in self._sources for note in source.notes] + [early] * (self._early > 0)
+        withheld = f"'rearm' of a script was withheld {self._withheld} times, as somebody else had stopped"
+        notes = [note for source in self._sources for note in source.notes]
+        return notes + [early] * (self._early > 0) + [withheld] * (self._withheld > 0)
 
     def poll(self, elapsed_s: float) -> list[Event]:
         """Return what all of them ask for, in order, and take over what they ask of the policy."""
-        events = [event for source in self._sources for event in source.poll(elapsed_s)]
+        asked = [(source, event) for source in self._sources for event in source.poll(elapsed_s)]
         for i, source in enumerate(self._sources):
             self._take(self._seen[i], source.commands)
             self._seen[i] = source.commands
+        live = [event for source, event in asked if not isinstance(source, Script)]
+        if Event.ESTOP in live or Event.REARM in live:
+            self._stopped = Event.ESTOP in live
+        events = [event for _, event in asked]
         if Event.ESTOP in events:
             return [Event.ESTOP]
         return [event for event in events if self._possible(event)]
+
+    def heed(self, *, orders: bool) -> None:
+        """Tell all of them."""
+        for source in self._sources:
+            source.heed(orders=orders)
 
     def finished(self) -> bool:
         """Return whether any of them is finished."""
@@ -137,10 +159,12 @@ class Together:
             self.commands = {**self.commands, **changed}
 
     def _possible(self, event: Event) -> bool:
-        """A policy without its goal would answer with no number."""
+        """A policy without its goal would answer with no number; no script undoes a watcher's stop."""
         early = event is Event.POLICY and any(np.isnan(values).any() for values in self.commands.values())
+        withheld = event is Event.REARM and self._stopped
         self._early += early
-        return not early
+        self._withheld += withheld
+        return not (early or withheld)
 
 
 @dataclass(frozen=True)
@@ -215,6 +239,9 @@ class Script:
             for name, values in step.asked.items():
                 self._setpoint.set(name, values)
         return events
+
+    def heed(self, *, orders: bool) -> None:
+        """Nothing to do: no step is due before the first tick."""
 
     def finished(self) -> bool:
         """Return whether every step is done and the last mode was limp, or an emergency stop."""

@@ -113,7 +113,9 @@ class McapRecorder:
             stream = self._file.open("xb")
         except FileExistsError as error:
             if self._file.is_file():
-                raise RecordingError("exists already; nothing is recorded over it", file=self._file) from error
+                raise RecordingError(
+                    "exists already; nothing is recorded over it", file=self._file
+                ) from error
             return self._file.open("wb")
         self._created = True
         return stream

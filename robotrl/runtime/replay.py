@@ -16,6 +16,7 @@ from robotrl.errors import RecordingError
 from robotrl.runtime.interpolation import InterpolatedPolicy
 from robotrl.runtime.modes import Mode
 from robotrl.runtime.recording import TICK_TOPICS, Recording
+from robotrl.runtime.tally import Inference
 from robotrl.safety import estop, guard, rearm
 from robotrl.spec.channels import OPERATOR_CHANNELS
 from robotrl.spec.gate import GateLimits, GateMemory, Level, Request, Verdict
@@ -59,6 +60,7 @@ class Comparison:
 
     Attributes:
         ticks: number of ticks.
+        asked: how often the policy was asked; 0 where there is none, or the recorded one was never in charge.
         differing: ticks in which anything differs.
         first: the first difference; None where every answer is the recorded one, bit for bit.
         last: the first difference of the last tick with one.
@@ -68,6 +70,7 @@ class Comparison:
     """
 
     ticks: int = 0
+    asked: int = 0
     differing: int = 0
     first: Difference | None = None
     last: Difference | None = None
@@ -122,7 +125,8 @@ def replay(recording: Recording, limits: GateLimits, policy: InterpolatedPolicy 
         if asked["estopped"][tick]:
             memory = estop(memory)
         recorded = _request_of(recording, tick)
-        request = _ask(recording, tick, state, policy) if policy else recorded
+        request, inference = _ask(recording, tick, state, policy) if policy else (recorded, None)
+        comparison.asked += inference is not None
         command, memory, verdict = guard(limits, memory, state, request, now_s)
         pairs: list[_Pair] = [
             ("policy", recorded, request),
@@ -147,15 +151,18 @@ def _check(recording: Recording, limits: GateLimits) -> None:
         )
 
 
-def _ask(recording: Recording, tick: int, state: RobotState, policy: InterpolatedPolicy) -> Request:
-    """What would have been requested with `policy` in charge whenever the recorded one was."""
+def _ask(
+    recording: Recording, tick: int, state: RobotState, policy: InterpolatedPolicy
+) -> tuple[Request, Inference | None]:
+    """What would have been requested with `policy` in charge whenever the recorded one was, and why."""
     asked, recorded = recording.topics["/request"], _request_of(recording, tick)
     if asked["policy_reset"][tick]:
         policy.reset()
     if asked["mode"][tick] != Mode.POLICY.name:
-        return recorded
+        return recorded, None
     commands = {name: asked[name][tick] for name in OPERATOR_CHANNELS}
-    return Request(recorded.kind, policy.step(state, commands)[0], recorded.source)
+    target_rad, inference = policy.step(state, commands)
+    return Request(recorded.kind, target_rad, recorded.source), inference
 
 
 def state_of(recording: Recording, tick: int) -> RobotState:

@@ -1,8 +1,9 @@
 """An operator at the other end of the network: one JSON object a datagram, silence is an emergency stop.
 
 Any of `{"event": "stand" | "policy" | "limp" | "rearm" | "estop", "velocity": [vx, vy, wz], "goal": [...],
-"token": "..."}`; an object without event and values is a heartbeat. A datagram with anything else in it is
-refused as a whole, except that an `estop` is obeyed whatever else there is.
+"token": "...", "sender": "..."}`; an object without event and values is a heartbeat, which counts only from
+who has commanded last: the `sender`, or without one the address that the datagram came from. A datagram with
+anything else in it is refused as a whole, except that an `estop` is obeyed whatever else there is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hmac
 import json
 import math
 import socket
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import MappingProxyType
@@ -29,6 +30,9 @@ LONGEST = 2048
 PER_TICK = 32
 """Datagrams read in one tick, so that a flood does not delay it."""
 
+BACKLOG = 4096
+"""Datagrams forgotten at most when the loop is ready: more than a socket keeps, so that a flood ends."""
+
 CHANNELS: Mapping[str, str] = MappingProxyType({"velocity": VELOCITY, "goal": GOAL})
 """Key of a datagram -> the operator channel that it sets."""
 
@@ -43,10 +47,12 @@ class Order:
     Attributes:
         event: None where there is none.
         asked: channel -> values, finite and of the right number.
+        sender: who asks, as they say; empty where they do not.
     """
 
     event: Event | None
     asked: Mapping[str, tuple[float, ...]]
+    sender: str = ""
 
 
 def parse_order(data: bytes, sizes: Mapping[str, int], token: str | None = None) -> Order:
@@ -69,8 +75,11 @@ def parse_order(data: bytes, sizes: Mapping[str, int], token: str | None = None)
         return Order(Event.ESTOP, {})
     if name is not None and not (isinstance(name, str) and name in EVENTS):
         raise ProtocolError(f"has the event {name!r}; allowed: {', '.join(sorted(EVENTS))}")
+    sender = table.pop("sender", "")
+    if not isinstance(sender, str):
+        raise ProtocolError(f"has the sender {sender!r}; allowed: a text")
     asked = {CHANNELS.get(key, key): _values(key, values, sizes) for key, values in table.items()}
-    return Order(None if name is None else EVENTS[name], asked)
+    return Order(None if name is None else EVENTS[name], asked, sender)
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -122,9 +131,9 @@ def _bound(bind: tuple[str, int], token: str | None) -> socket.socket:
 class UdpOperator:
     """Obeys the datagrams that arrive at one address.
 
-    Every event asks for no velocity but that of its own datagram, so that no walk goes on where it was left. A
-    link that is silent for longer than the time-out asks for none either, and is an emergency stop if it has
-    commanded.
+    Every event asks for no velocity but that of its own datagram, so that no walk goes on where it was left.
+    A link that is silent for longer than the time-out asks for none either, and is an emergency stop if it
+    has commanded.
     """
 
     def __init__(
@@ -151,6 +160,7 @@ class UdpOperator:
         self._token = token
         self._link = Link(math.inf if timeout_s is None else timeout_s)
         self._refused, self._why = 0, ""
+        self._kept: list[Event] = []
         self._socket = _bound(bind, token)
 
     def __enter__(self) -> UdpOperator:
@@ -184,33 +194,44 @@ class UdpOperator:
 
     def poll(self, elapsed_s: float) -> list[Event]:
         """Obey what has arrived, in order; then judge the silence."""
-        events: list[Event] = []
-        for _ in range(PER_TICK):
-            try:
-                data = self._socket.recv(LONGEST + 1)
-            except BlockingIOError:
-                break
-            events += self._obey(data, elapsed_s)
+        events, self._kept = self._kept, []
+        for order, sender in self._orders(PER_TICK):
+            events += self._obey(order, sender, elapsed_s)
         events += self._link.silent(elapsed_s)
         if Event.ESTOP in events or (self._setpoint.walks and self._link.is_silent(elapsed_s)):
             self._setpoint.stop()
         return events
 
+    def heed(self, *, orders: bool) -> None:
+        """Forget what has arrived, but for an emergency stop; or miss nobody any more."""
+        if orders:
+            stopped = Event.ESTOP in [order.event for order, _ in self._orders(BACKLOG)]
+            self._kept = [Event.ESTOP] * stopped
+        else:
+            self._link.end()
+
     def finished(self) -> bool:
         """Return False: there may always be a next one."""
         return False
 
-    def _obey(self, data: bytes, elapsed_s: float) -> list[Event]:
-        try:
-            order = parse_order(data, self._sizes, self._token)
-        except ProtocolError as error:
-            self._refused += 1
-            self._why = str(error)
-            return []
-        self._link.heard(elapsed_s)
+    def _orders(self, most: int) -> Iterator[tuple[Order, Hashable]]:
+        """What has arrived and from whom, of up to so many datagrams; count what is refused."""
+        for _ in range(most):
+            try:
+                data, address = self._socket.recvfrom(LONGEST + 1)
+                order = parse_order(data, self._sizes, self._token)
+                yield order, order.sender or address
+            except BlockingIOError:
+                return
+            except ProtocolError as error:
+                self._refused += 1
+                self._why = str(error)
+
+    def _obey(self, order: Order, sender: Hashable, elapsed_s: float) -> list[Event]:
         events = [] if order.event is None else [order.event]
         if events or order.asked:
-            self._link.commanded(events)
+            self._link.commanded(events, sender)
+        self._link.heard(elapsed_s, sender)
         if events:
             self._setpoint.stop()
         for name, values in order.asked.items():

@@ -147,6 +147,11 @@ CASES = {
     ),
     "recording that is none": Case("replay F", ("F",), lambda f: _write(f, "hello")),
     "folder without a recording": Case("report F", ("F",)),
+    "seed of an arm": Case("emulate fetch_sim --seed 7", ("--seed", "'7'", "not an option for an arm")),
+    "seed below 0": Case("emulate quad12 --seed -1", ("--seed", "got -1", "allowed: 0 or more")),
+    "page at a host with an empty label": Case(
+        "run quad12_walk --dashboard .foo:8000", ("--dashboard", "cannot be served at", "'.foo:8000'")
+    ),
     "unknown config to measure": Case("bench train --config no-such-config", ("no-such-config",)),
     "folder that is not a demo's": Case("demo --quick --out F", ("F",), _foreign_folder),
 }

@@ -38,6 +38,9 @@ GOALS = {"goal": ((-1.0, 0.0), (1.0, 0.5))}
         (["--udp", "203.0.113.1:9870", "--udp-token", "t"], "--udp: cannot be bound"),
         (["--udp", "9870", "--link-timeout-s", "nan"], "--link-timeout-s: is no time, got nan"),
         (["--link-timeout-s", "0"], "--link-timeout-s: is no time, got 0.0; allowed: above 0"),
+        (["--udp-token", "sesame"], "--udp-token: is for a run with --udp"),
+        (["--script", "s.toml", "--velocity", "0.1", "0", "0"], "--velocity: is for a run without a script"),
+        (["--script", "s.toml", "--goal", "0.1"], "--goal: is for a run without a script, got (0.1,)"),
     ],
 )
 def test_an_operator_that_cannot_be_had_is_refused_before_any_port_is_opened(

@@ -37,7 +37,7 @@ def test_insisting_ends_with_every_reason_before_a_port_is_touched() -> None:
     ids=lambda more: str(*more),
 )
 def test_insisting_comes_before_anything_that_can_be_opened(more: dict[str, Any]) -> None:
-    with pytest.raises(BadInputError, match="^--rt: SCHED_FIFO 50 is not permitted"):
+    with pytest.raises(BadInputError, match=r"^--rt: SCHED_FIFO 50 is not permitted"):
         Run("quad12_walk", rt=True, **more).run()
     with pytest.raises(BadInputError, match=r"cannot be (opened|served at|written)"):
         Run("quad12_walk", realtime=True, **more).run()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from robotrl.drivers.estimator import Packet, PacketParser
+from robotrl.emulator.estimator import Estimator
 from robotrl.emulator.faults import FaultScript
 from robotrl.emulator.machine import Machine
 from robotrl.emulator.plant import STEP_S, Plant
@@ -46,6 +47,27 @@ def test_packets_come_at_their_rate_and_are_numbered() -> None:
     np.testing.assert_allclose(np.diff(times), 1 / 250, atol=1e-9)
     assert len(found) == pytest.approx(125, abs=1)
     assert np.all(np.diff(numbers) % 256 == 1)
+
+
+@pytest.mark.parametrize(("rate_hz", "baud_bd"), [(120, 1000000), (300, 1000000), (800, 921600)])
+def test_a_rate_that_does_not_divide_the_steps_is_kept(rate_hz: int, baud_bd: int) -> None:
+    """Also where a line is nearly full: packets that are late by a part of a step do not get lost."""
+    assert ROBOT.estimator is not None
+    sensor = dataclasses.replace(ROBOT.estimator, rate_hz=rate_hz, baud_bd=baud_bd)  # type: ignore[arg-type]
+    hand = Machine(dataclasses.replace(ROBOT, estimator=sensor), FaultScript(), seed=0, log=False)
+    found = packets(hand, 10.0)
+    assert len(found) == pytest.approx(10 * rate_hz, abs=1)
+    assert np.all(np.diff([packet.sequence for _, packet in found]) % 256 == 1)
+    assert np.diff([time_s for time_s, _ in found]).max() < 1 / rate_hz + STEP_S
+
+
+def test_samples_that_were_left_out_are_not_made_up_for() -> None:
+    assert ROBOT.estimator is not None
+    device = Estimator(dataclasses.replace(ROBOT.estimator, rate_hz=120))
+    for late_s in (0.0, 0.0087, 7.0034):
+        device.sample(late_s, machine().plant.estimate())
+        assert late_s < device.next_sample_s <= late_s + 1 / 120
+        assert device.next_sample_s * 120 == pytest.approx(round(device.next_sample_s * 120))
 
 
 def test_a_packet_holds_the_angles_speeds_and_places_of_its_moment() -> None:

@@ -40,6 +40,8 @@ def test_it_sends_acceleration_gyro_and_quaternion_at_the_rate_of_robot_toml() -
     assert imu.rate_hz == 200
     assert kinds(imu.sample(0.1, LEVEL)) == [0x51, 0x52, 0x59]
     assert imu.next_sample_s == pytest.approx(0.105)
+    imu.sample(0.1062, LEVEL)
+    assert imu.next_sample_s == pytest.approx(0.11), "one that is late delays none after it"
 
 
 def test_a_level_sensor_at_rest_reads_gravity_up_and_no_rotation() -> None:

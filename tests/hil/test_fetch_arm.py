@@ -315,6 +315,9 @@ class Aimless:
         """One event in each tick."""
         return [event for event in [next(self._events, None)] if event]
 
+    def heed(self, *, orders: bool) -> None:
+        """Nothing to do: nothing is asked for before the first `poll`."""
+
     def finished(self) -> bool:
         """Never."""
         return False
@@ -328,6 +331,27 @@ def test_a_stopped_arm_needs_a_rearm(policy: Policy) -> None:
         "mode", "mode", "gate", "refused", "rearm", "mode", "mode", "gate"
     ]  # fmt: skip
     assert {command.move_m is None for command in body.sent} == {True}
+
+
+class Hasty(Aimless):
+    """An operator who learns that the arm is ready."""
+
+    def __init__(self, body: Deaf) -> None:
+        super().__init__()
+        self._body = body
+        self.told: list[int] = []
+
+    def heed(self, *, orders: bool) -> None:
+        """Note after how many measurements."""
+        assert orders
+        self.told.append(self._body._reads)
+
+
+def test_orders_are_heeded_from_the_first_measurement_on(policy: Policy) -> None:
+    body = Deaf()
+    hasty = Hasty(body)
+    ArmLoop(ARM, body, policy, hasty, FakeClock(), armed=True).run(0.2)
+    assert hasty.told == [1]
 
 
 def test_an_emergency_stop_holds_the_arm_until_it_is_re_armed(policy: Policy) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from robotrl.cli.dashboard import LINK_S
 from robotrl.runtime.clock import RealClock
 from robotrl.runtime.dashboard.encode import subject_of
 from robotrl.runtime.dashboard.feed import Dashboard
@@ -27,15 +28,18 @@ pytestmark = pytest.mark.skipif(
 
 SUBJECT = subject_of(QUICK, "quad12_walk", RANGES, armed=True)
 
-LINK_S = 30.0
+BUSY_S = 30.0
 """A busy computer is no lost link."""
+
+BEATS = 60
+"""A page that has sent so many after it was left goes on for ever."""
 
 
 class Flight:
     """A loop in a thread of its own that only the page commands."""
 
     def __init__(self) -> None:
-        self.operator = _Operator(("127.0.0.1", 0), RANGES, token="its own", timeout_s=LINK_S)
+        self.operator = _Operator(("127.0.0.1", 0), RANGES, token="its own", timeout_s=BUSY_S)
         self.dashboard = Dashboard(SUBJECT, "127.0.0.1:0", self.operator.address, "its own")
         self.body = FakeBody()
         parts = (self.body, FakePolicy(), self.operator, RealClock())
@@ -214,26 +218,44 @@ def test_a_wrong_token_is_said(browser: Browser, flight: Flight) -> None:
 
 
 def test_a_page_that_has_commanded_keeps_the_link_alive_until_it_is_closed(browser: Browser) -> None:
+    """It is one sender, also when it is loaded again; a copy of its tab would be another one."""
+    shown = "document.querySelectorAll('.joint').length > 1"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as loop:
         loop.bind(("127.0.0.1", 0))
         loop.settimeout(PATIENCE_S)
         dashboard = Dashboard(SUBJECT, "127.0.0.1:0", loop.getsockname(), "its own")
         try:
             browser.open(dashboard.url)
-            browser.await_true("document.querySelectorAll('.joint').length > 1")
+            browser.await_true(shown)
             browser.click("#stand")
-            assert json.loads(loop.recv(2048)) == {"event": "stand", "token": "its own"}  # before it: silence
-            assert [json.loads(loop.recv(2048)) for _ in range(3)] == [{"token": "its own"}] * 3
+            order = json.loads(loop.recv(2048))  # before it: silence
+            beat = {"token": "its own", "sender": order["sender"]}
+            assert order == beat | {"event": "stand"}
+            assert len(order["sender"]) > 20
+            assert [json.loads(loop.recv(2048)) for _ in range(3)] == [beat] * 3
             browser.value("location.reload()")
-            browser.await_true("document.querySelectorAll('.joint').length > 1")
-            assert json.loads(loop.recv(2048)) == {"token": "its own"}
+            browser.await_true(shown)
+            assert json.loads(loop.recv(2048)) == beat
+            browser.await_true("sessionStorage.length === 0")
             browser.open("about:blank")
+            loop.settimeout(LINK_S)
+            left = 0
+            with contextlib.suppress(TimeoutError):
+                while left < BEATS:
+                    assert json.loads(loop.recv(2048)) == beat
+                    left += 1
+            assert left < BEATS
         finally:
-            dashboard.close()  # from here on nothing more comes
-        loop.settimeout(0.0)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                assert json.loads(loop.recv(2048)) == {"token": "its own"}
+            dashboard.close()
+
+
+def test_every_page_that_has_not_commanded_is_a_sender_of_its_own(browser: Browser, flight: Flight) -> None:
+    senders = set()
+    for _ in range(2):
+        with opened(browser, flight.dashboard.url):
+            senders.add(browser.value("sender"))
+            browser.value("commands = false")
+    assert len(senders) == 2
 
 
 @pytest.mark.parametrize("dark", [False, True])

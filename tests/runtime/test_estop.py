@@ -124,6 +124,16 @@ def test_after_a_re_arm_the_robot_stands_up_again() -> None:
     assert rig.said("refused") == []
 
 
+def test_the_stop_of_somebody_who_watches_outlasts_the_re_arm_of_a_script(device: Device) -> None:
+    rig = Rig(
+        (*WALK[:2], Step(0.9, rearm=True, mode="stand"), Step(1.5, mode="limp")), further=(device.source,)
+    )
+    rig.body.work = at({0.7: device.estop})
+    rig.loop.run()
+    assert_stopped(rig, 0.7, Mode.POLICY)
+    assert any("withheld 1 times" in note for note in rig.operator.notes)
+
+
 def test_an_unarmed_robot_hears_the_emergency_stop() -> None:
     rig = Rig((Step(0.1, mode="estop"), Step(0.5, mode="limp")), armed=False)
     assert rig.loop.run().causes == {"estop": pytest.approx(0.4 / TICK_S, abs=2)}
@@ -138,6 +148,42 @@ def test_on_the_last_way_down_only_the_emergency_stop_is_heard(device: Device) -
     assert rig.clock.now_s() <= 10.9 + 2 * TICK_S + 1e-6
     assert rig.recorder.ticks[-1].verdict.causes == {"estop"}
     assert rig.body.ended_limp
+
+
+def leaving(device: Device) -> dict[float, Callable[[], None]]:
+    """Go after 0.7, the end of the run; datagrams come until a little later, then no more."""
+    if isinstance(device, Remote):
+        walk = {"velocity": [0.1, 0.0, 0.0]}
+        return {0.1 + 0.04 * k: lambda: device.send(walk) for k in range(1, 17)}
+    return {0.8: device.pull_out if isinstance(device, Pad) else device.hang_up}
+
+
+@pytest.mark.parametrize("kind", [Pad, Keys, Remote])
+def test_who_leaves_when_the_run_is_over_does_not_drop_the_robot(kind: type[Device]) -> None:
+    """A client that ends at the same Ctrl-C, or a terminal that is closed after it."""
+    with Remote(RANGES, timeout_s=0.1) if kind is Remote else kind(RANGES) as device:
+        rig = Rig(WALK[:2], further=(device.source,))
+        rig.body.work = at({0.1: device.stand, **leaving(device)})
+        report = rig.loop.run(duration_s=0.7)
+    assert rig.modes == ["rise", "stand", "policy", "park", "limp"]
+    assert report.causes == {}
+    np.testing.assert_allclose(rig.body.pos_rad, QUAD12.park_rad, atol=1e-3)
+
+
+def test_what_was_asked_for_before_the_first_tick_moves_nothing(device: Device) -> None:
+    """While the body was opened, which may take long."""
+    rig = Rig((), further=(device.source,))
+    rig.body.work = at({0.0: device.stand, 0.3: device.stand})
+    rig.loop.run(duration_s=0.5)
+    rising = [t.now_s for t in rig.recorder.ticks if t.mode is Mode.RISE]
+    assert rising[0] == pytest.approx(10.3, abs=2 * TICK_S)
+
+
+def test_an_emergency_stop_before_the_first_tick_is_one(device: Device) -> None:
+    rig = Rig(WALK[:2], further=(device.source,))
+    rig.body.work = at({0.0: device.estop})
+    assert rig.loop.run(duration_s=0.7).causes == {"estop": len(rig.recorder.ticks)}
+    assert rig.modes == ["limp"]
 
 
 @pytest.mark.parametrize("ignored", [False, True])

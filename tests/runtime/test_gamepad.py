@@ -223,6 +223,54 @@ def test_a_policy_without_velocity_is_left_when_the_button_is_let_go() -> None:
         assert pad.source.poll(0.0) == []
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_pressed_and_let_go_at_once_the_dead_man_button_starts_nothing(started: bool) -> None:
+    with Pad(GOALS) as pad:
+        if started:
+            pad.button(DEAD_MAN)
+            pad.button(POLICY)
+            assert pad.source.poll(0.0) == [Event.POLICY]
+        else:
+            pad.button(DEAD_MAN)
+        for button in (STAND, REARM, POLICY):
+            pad.button(button)
+            pad.button(button, down=False)
+        pad.button(DEAD_MAN, down=False)
+        assert pad.source.poll(0.0) == [Event.STAND] * started
+        assert pad.source.poll(0.0) == []
+
+
+@pytest.mark.parametrize(("button", "event"), [(LIMP, Event.LIMP), (ESTOP, Event.ESTOP)])
+def test_letting_go_undoes_no_rest_that_was_asked_for_at_once(button: int, event: Event) -> None:
+    with Pad(GOALS) as pad:
+        pad.button(DEAD_MAN)
+        pad.button(POLICY)
+        assert pad.source.poll(0.0) == [Event.POLICY]
+        pad.button(button)
+        pad.button(DEAD_MAN, down=False)
+        assert pad.source.poll(0.0) == [event]
+        assert pad.source.poll(0.0) == []
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_was_pressed_before_the_loop_is_ready_starts_nothing_but_may_stop(
+    pad: Pad, stopped: bool
+) -> None:
+    """Nor is the dead-man button held, unless it is pressed again; where the sticks are is known."""
+    pad.button(DEAD_MAN)
+    pad.button(POLICY)
+    pad.stick(1, -FULL)
+    if stopped:
+        pad.button(ESTOP)
+    pad.source.heed(orders=True)
+    assert pad.source.poll(0.0) == [Event.ESTOP] * stopped
+    pad.button(STAND)
+    assert pad.source.poll(0.0) == []
+    assert velocity(pad) == [0.0, 0.0, 0.0]
+    pad.button(DEAD_MAN)
+    assert velocity(pad) == [0.8, 0.0, 0.0]
+
+
 def test_any_bytes_ask_for_nothing_outside_the_ranges(pad: Pad) -> None:
     random_numbers = random.Random(3)
     low, high = RANGES[VELOCITY]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -156,6 +158,29 @@ def test_what_was_typed_before_is_forgotten() -> None:
         assert keyboard.poll(0.0) == []
     os.close(master)
     os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("typed", "events", "ends"),
+    [
+        (UP * 200 + b"sp\x1b[", [], False),
+        (b"s p", [Event.ESTOP], False),
+        (b"sq", [Event.LIMP], True),
+        (b" q", [Event.ESTOP], True),
+    ],
+)
+def test_before_the_loop_is_ready_only_a_stop_and_the_end_are_heard(
+    keys: Keys, typed: bytes, events: list[Event], ends: bool
+) -> None:
+    keys.type(typed)
+    while struct.unpack("i", fcntl.ioctl(keys.terminal, termios.FIONREAD, bytes(4))) < (len(typed),):
+        continue  # the kernel may still be handing them on
+    keys.source.heed(orders=True)
+    assert keys.source.poll(0.0) == events
+    assert velocity(keys) == [0.0, 0.0, 0.0]
+    assert keys.source.finished() is ends
+    keys.hang_up()
+    assert keys.source.poll(0.0) == []
 
 
 def test_without_a_terminal_it_is_refused() -> None:

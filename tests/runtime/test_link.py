@@ -60,6 +60,32 @@ def test_without_a_time_out_silence_is_no_loss() -> None:
     assert link.silent(1e9) == []
 
 
+def test_nobody_else_keeps_the_link_of_who_commanded_last() -> None:
+    """A laptop that has commanded before goes on beating beside a telephone that dies."""
+    link = Link(0.5)
+    link.commanded([Event.STAND], "laptop")
+    link.heard(1.0, "laptop")
+    link.commanded([], "telephone")
+    link.heard(1.2, "telephone")
+    for at_s in (1.3, 1.5, 1.7):
+        link.heard(at_s, "laptop")
+        assert link.silent(at_s) == []
+    assert link.silent(1.8) == STOP
+    link.commanded([Event.STAND], "laptop")
+    link.heard(2.0, "laptop")
+    link.heard(2.4, "telephone")
+    assert [link.silent(s) for s in (2.5, 2.6)] == [[], STOP]
+
+
+def test_when_the_run_is_over_nobody_is_missed_whatever_they_command() -> None:
+    link = Link(0.5)
+    link.commanded([Event.STAND])
+    link.end()
+    assert link.silent(9.0) == link.lost() == []
+    link.commanded([Event.POLICY])
+    assert link.silent(9.0) == link.lost() == []
+
+
 def test_who_was_never_heard_is_silent() -> None:
     link = Link(0.5)
     link.commanded()

@@ -9,7 +9,16 @@ import pytest
 
 from robotrl.errors import ConfigError
 from robotrl.runtime.modes import Event
-from robotrl.runtime.operator import Ranges, Script, Setpoint, Step, Together, constant_steps, load_steps
+from robotrl.runtime.operator import (
+    Ranges,
+    Script,
+    Setpoint,
+    Source,
+    Step,
+    Together,
+    constant_steps,
+    load_steps,
+)
 
 RANGES = {"velocity_command": ((-0.4, -0.2, -1.0), (0.4, 0.2, 1.0))}
 
@@ -221,6 +230,57 @@ def test_an_emergency_stop_of_one_drops_what_the_others_ask_for(order: int) -> N
     steps = [(Step(0.0, rearm=True, mode="stand"),), (Step(0.0, mode="estop"),)]
     both = Together([Script(s, RANGES) for s in steps[::order]], RANGES)
     assert both.poll(0.0) == [Event.ESTOP]
+
+
+class Watcher:
+    """Somebody who watches, at the times of a script, which is not theirs."""
+
+    def __init__(self, *steps: Step) -> None:
+        self._script = Script(steps, RANGES)
+        self.commands = self._script.commands
+        self.notes: list[str] = []
+        self.poll = self._script.poll
+
+    def heed(self, *, orders: bool) -> None:
+        """Nothing to do: nothing is asked for before the first `poll`."""
+
+    def finished(self) -> bool:
+        """Never."""
+        return False
+
+
+REARMS = tuple(Step(at_s, rearm=True) for at_s in (1.0, 2.0, 3.0, 4.0))
+WITHHELD = "'rearm' of a script was withheld {} times, as somebody else had stopped"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_script_does_not_re_arm_what_somebody_has_stopped(order: int) -> None:
+    watcher = Watcher(Step(0.5, mode="estop"), Step(2.5, rearm=True))
+    sources: list[Source] = [Script(REARMS, RANGES), watcher]
+    both = Together(sources[::order], RANGES)
+    timeline = [
+        (0.5, [Event.ESTOP]),
+        (1.0, []),
+        (2.0, []),
+        (2.5, [Event.REARM]),
+        (3.0, [Event.REARM]),
+        (4.0, [Event.REARM]),
+    ]
+    assert [(at_s, both.poll(at_s)) for at_s, _ in timeline] == timeline
+    assert both.notes == [WITHHELD.format(2)]
+
+
+def test_a_re_arm_in_the_tick_of_the_stop_re_arms_nothing() -> None:
+    watcher = Watcher(Step(1.0, rearm=True, mode="estop"))
+    both = Together([Script(REARMS, RANGES), watcher], RANGES)
+    assert [both.poll(at_s) for at_s in (1.0, 2.0)] == [[Event.ESTOP], []]
+
+
+def test_a_script_re_arms_after_its_own_stop() -> None:
+    steps = (Step(0.5, mode="estop"), *REARMS[:1])
+    both = Together([Script(steps, RANGES), Watcher()], RANGES)
+    assert [both.poll(at_s) for at_s in (0.5, 1.0)] == [[Event.ESTOP], [Event.REARM]]
+    assert both.notes == []
 
 
 def test_the_first_who_is_finished_ends_the_run() -> None:

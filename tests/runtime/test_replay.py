@@ -45,9 +45,10 @@ def recording(tmp_path: Path) -> Recording:
     return recorded(rig, file)
 
 
-def recorded(rig: Rig, file: Path) -> Recording:
-    """What a rig's run leaves behind."""
-    with McapRecorder(file, {"robot.toml": Path(QUAD12.file).read_bytes()}) as recorder:
+def recorded(rig: Rig, file: Path, robot: str = "") -> Recording:
+    """What a run of a rig leaves behind, of the shipped robot or another robot.toml."""
+    attached = robot.encode() or Path(QUAD12.file).read_bytes()
+    with McapRecorder(file, {"robot.toml": attached}) as recorder:
         for tick in rig.recorder.ticks:
             recorder.tick(tick)
     return read_recording(file)
@@ -190,6 +191,39 @@ def test_the_command_prints_what_other_limits_would_have_changed(
     out = capsys.readouterr().out
     assert re.search(r"limits.tilt_rad\W+\d+\W+0\W", out)
     assert re.search(r"DAMP\W+NONE\W+\d+\W", out)
+
+
+def test_the_command_says_how_often_the_policy_was_asked_and_fails_where_it_never_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, limits = tmp_path / "run.mcap", tmp_path / "robot.toml"
+    limits.write_text(Path(QUAD12.file).read_text().replace("blend_in_s = 0.5", "blend_in_s = 0.1"))
+    rig = Rig((Step(0.0, mode="stand"), Step(0.5, mode="limp")))
+    rig.loop.run()
+    ticks = recorded(rig, file).ticks
+    assert Replay(file, limits=str(limits)).run() == 0
+    assert capsys.readouterr().out == f"{ticks} ticks: every answer is the recorded one, bit for bit\n"
+    assert Replay(file, policy="quad12_walk", limits=str(limits)).run() == 1
+    gate, policy = capsys.readouterr().out.splitlines()
+    assert gate == f"{ticks} ticks: every answer of the gate is the recorded one, bit for bit"
+    assert policy == "quad12_walk was asked 0 times: none was in charge in the recording"
+    assert Replay(file, policy="quad12_walk", limits=str(limits), json=True).run() == 1
+    assert json.loads(capsys.readouterr().out)["asked"] == 0
+
+
+def test_the_policy_is_asked_at_the_recorded_rate_whatever_the_limits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, text = tmp_path / "run.mcap", Path(QUAD12.file).read_text()
+    faster = text.replace("\nrate_hz = 50.0", "\nrate_hz = 50.0\nbus_rate_hz = 200.0")
+    control = dataclasses.replace(QUICK.control, bus_rate_hz=4 * QUICK.control.rate_hz)
+    rig = Rig(robot=dataclasses.replace(QUICK, control=control))
+    rig.loop.run()
+    asked = recorded(rig, file, faster).topics["/policy"]["tick"].size
+    Replay(file, policy="quad12_walk", limits="quad12").run()
+    assert f"quad12_walk was asked {asked} times\n" in capsys.readouterr().out
+    Replay(file, policy="quad12_walk", json=True).run()
+    assert json.loads(capsys.readouterr().out)["asked"] == asked > 10
 
 
 def test_the_command_refuses_what_is_of_another_robot(tmp_path: Path, recording: Recording) -> None:

@@ -34,6 +34,8 @@ def test_every_event_has_its_name(event: Event) -> None:
         ('{"goal": [0, 9], "event": "policy"}', Order(Event.POLICY, {"goal": (0.0, 9.0)})),
         ('{"event": "estop", "velocity": "fast", "colour": 1}', Order(Event.ESTOP, {})),
         ('{"token": "not needed"}', Order(None, {})),
+        ('{"sender": "telephone", "event": "limp"}', Order(Event.LIMP, {}, "telephone")),
+        ('{"event": "estop", "sender": 1}', Order(Event.ESTOP, {})),
     ],
 )
 def test_an_order_is_what_it_says(text: str, order: Order) -> None:
@@ -56,6 +58,8 @@ def test_an_order_is_what_it_says(text: str, order: Order) -> None:
         (b'{"event": "gate limp"}', "has the event"),
         (b'{"event": ["stand"]}', "has the event"),
         (b'{"event": 1}', "has the event"),
+        (b'{"sender": 1}', "has the sender 1.0; allowed: a text"),
+        (b'{"sender": null}', "has the sender None"),
         (b'{"speed": 1}', "has the key 'speed', which this policy does not read"),
         (b'{"velocity_command": [0, 0, 0]}', "has the key"),
         (b'{"velocity": [0, 0]}', "has velocity [0.0, 0.0]; allowed: 3 finite numbers"),
@@ -141,9 +145,10 @@ def test_a_refused_datagram_changes_nothing_and_is_told() -> None:
         remote.source.poll(0.0)
         before = remote.source.commands
         remote.send({"velocity": [0.3, 0, 0]}, {"event": "stand", "velocity": [1], "token": "sesame"})
+        assert remote.source.poll(0.1) == []
+        assert remote.source.commands is before
         remote.send({"event": "limp", "token": "sesame"})
         assert gather(remote, 1) == [Event.LIMP]
-        assert remote.source.commands is before
         [note] = remote.source.notes
         assert "2 datagrams of UDP were refused; the last one has velocity [1.0]" in note
 
@@ -192,6 +197,69 @@ def test_a_silent_link_asks_for_no_velocity_even_at_rest_and_says_so_once() -> N
         assert after["velocity_command"].tolist() == [0.0, 0.0, 0.0]
         assert remote.source.poll(1.7) == []
         assert remote.source.commands is after
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_of_two_senders_only_who_commanded_last_holds_the_switch(named: bool) -> None:
+    """They are told apart by their names, as pages of one server, or by where their datagrams come from."""
+    with Remote(RANGES, timeout_s=0.5) as remote, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.connect(remote.source.address)
+        laptop: dict[str, object] = {"sender": "laptop"} if named else {}
+        remote.send(laptop | {"event": "stand"})
+        assert remote.source.poll(1.0) == [Event.STAND]
+        if named:
+            remote.send({"sender": "telephone", "velocity": [0.3, 0, 0]})
+        else:
+            other.send(b'{"velocity": [0.3, 0, 0]}')
+        while not remote.source.commands["velocity_command"].any():
+            assert remote.source.poll(1.1) == []
+        for at_s in (1.2, 1.4, 1.6):
+            remote.send(laptop)
+            assert remote.source.poll(at_s) == []
+        remote.send(laptop)
+        assert remote.source.poll(1.7) == [Event.ESTOP]
+        assert not remote.source.commands["velocity_command"].any()
+
+
+def test_a_name_holds_the_switch_from_any_address() -> None:
+    """As where every datagram has a socket of its own."""
+    with Remote(RANGES, timeout_s=0.5) as remote, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        remote.send({"sender": "telephone", "event": "stand"})
+        assert remote.source.poll(1.0) == [Event.STAND]
+        other.sendto(b'{"sender": "telephone", "goal": [0.5, 0.5]}', remote.source.address)
+        while np.isnan(remote.source.commands["goal"]).any():
+            assert remote.source.poll(1.4) == []
+        remote.send({"sender": "telephone"})
+        assert remote.source.poll(1.8) == []
+        assert remote.source.poll(2.2) == []
+        assert remote.source.poll(2.4) == [Event.ESTOP]
+
+
+class Waiting(socket.socket):
+    """A socket at which so many datagrams wait."""
+
+    def __init__(self, *orders: object) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_DGRAM)
+        self.left = [json.dumps(order).encode() for order in orders]
+
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, tuple[str, int]]:
+        """Return the next one."""
+        if not self.left:
+            raise BlockingIOError
+        return self.left.pop(0), ("127.0.0.1", 9)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_arrived_before_the_loop_was_ready_is_forgotten_but_for_an_emergency_stop(stopped: bool) -> None:
+    order = {"event": "policy", "velocity": [0.3, 0, 0], "goal": [0.5, 0.5]}
+    with UdpOperator(("127.0.0.1", 0), RANGES, timeout_s=0.5) as source:
+        source._socket.close()
+        source._socket = Waiting(*[order] * PER_TICK, *[{"event": "estop"}] * stopped, *[order] * PER_TICK)
+        source.heed(orders=True)
+        assert source.poll(0.0) == [Event.ESTOP] * stopped
+        assert not source.commands["velocity_command"].any()
+        assert np.isnan(source.commands["goal"]).all()
+        assert source.poll(9.0) == []
 
 
 def test_a_stalled_loop_reads_what_has_come_before_it_judges_the_silence() -> None:

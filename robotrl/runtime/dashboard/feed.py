@@ -128,9 +128,9 @@ def _listen(host: str, port: int, place: str) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         return socket.create_server(address[:2], family=family)
-    except OSError as error:
-        problem = f"cannot be served at: {error.strerror}"
-        raise BadInputError(problem, key="--dashboard", value=place) from error
+    except (OSError, UnicodeError) as error:  # the latter of a host with an empty or too long label
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise BadInputError(f"cannot be served at: {reason}", key="--dashboard", value=place) from error
 
 
 def _url(host: str, port: int, token: str) -> str:
