@@ -246,7 +246,8 @@ def _soaked(f: dict[str, float]) -> list[Row]:
     files = f"{f['files_end'] - f['files_start']:.0f} files left open"
     what = f"{f['ticks']:,} ticks at 200 Hz with 1 % of the packets damaged"
     stalls = (
-        f"{f['stalls_over_2_periods']:.0f} stalls over two periods, longest tick {f['tick_max_ms']:.1f} ms"
+        f"{f['missed_deadlines']:,.0f} missed, {f['stalls_over_2_periods']:.0f} stalls over two periods, "
+        f"longest tick {f['tick_max_ms']:.1f} ms"
     )
     return [(what, f"{stalls}; {memory}, {files}", "robotrl bench soak")]
 
@@ -271,7 +272,7 @@ def _control_loop(f: dict[str, Any]) -> list[Row]:
     def tick(one: dict[str, Any]) -> str:
         late, software = one["lateness_us"], one["software_us"]
         return (
-            f"{one['missed']:,} missed, drift {1e3 * one['drift_s']:.2f} ms, "
+            f"{one['missed']:,} of {one['ticks']:,} missed, drift {1e3 * one['drift_s']:.2f} ms, "
             f"woken {late['p99']:.0f} us late (p99), "
             f"software {software['p50']:.0f} us (p50), {software['p99']:.0f} us (p99)"
         )
