@@ -21,6 +21,7 @@ from robotrl.bench.playback import (
     zero_actions,
 )
 from robotrl.bench.postmortem import DumpPlayer
+from robotrl.cli.algorithms import MAX_SEED
 from robotrl.cli.gymfile import THEIRS, GymJob, read_training
 from robotrl.cli.runfile import CONFIG, load_actor
 from robotrl.cli.simulated import simulated_name
@@ -49,8 +50,10 @@ def open_player(what: str, actions: Actions | None, seed: int, steering: Steerin
         steering: velocity commands, for tasks that take them.
 
     Raises:
-        BadInputError: nothing of this kind, or it has no such actions.
+        BadInputError: nothing of this kind, or it has no such actions, or the seed is out of range.
     """
+    if not 0 <= seed <= MAX_SEED:
+        raise BadInputError("is no seed", key="--seed", value=seed, allowed=f"0 to {MAX_SEED}")
     path = Path(what)
     if path.suffix == ".npz":
         if actions:

@@ -29,6 +29,8 @@ from robotrl.learn.trpo import Trpo, TrpoParams
 from robotrl.learn.vpg import Vpg, VpgParams
 from robotrl.spec.records import Between
 
+MAX_SEED = 10**15
+"""Each process of a run has seeds of its own, near a thousand times the run's, and PyTorch's have 64 bits."""
 EVALUATION = "eval/"
 """Prefix of the deterministic policy's figures in a run's metrics."""
 
@@ -82,7 +84,7 @@ class LearnParams:
     """What every run's TOML says about learning; of the tables, the algorithm's own must be there."""
 
     algorithm: str
-    seed: Annotated[int, Between(0)]
+    seed: Annotated[int, Between(0, MAX_SEED)]
     seconds: Annotated[float, Between(0.1)] = 0.0
     """Wall clock to train for; this or `steps`."""
     steps: Annotated[int, Between(1)] = 0

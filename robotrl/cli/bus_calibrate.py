@@ -61,7 +61,7 @@ class Calibrate:
         from robotrl.spec.unit import to_toml, unit_file
 
         robot = load_robot(find_shipped("hardware", self.robot))
-        file = unit_file(robot, self.serial)
+        file = unit_file(robot, self.serial, "--serial")
         if file.exists() and not self.replace:
             raise BadInputError("exists already", file=file, key="--serial", allowed="with --replace")
         with contextlib.ExitStack() as stack:

@@ -59,6 +59,8 @@ class Monitor:
             raise BadInputError(
                 "is no rate", key="--rate-hz", value=self.rate_hz, allowed="above 0, up to 1000"
             )
+        if self.samples is not None and self.samples < 1:
+            raise BadInputError("is too few", key="--samples", value=self.samples, allowed="1 or more")
         ids = self.place.ids(self.id)
         robot = self._robot()
         bus = self.place.bus_name(robot) if robot else ""

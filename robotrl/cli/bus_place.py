@@ -28,7 +28,10 @@ def parse_ids(text: str) -> tuple[int, ...]:
     ids: list[int] = []
     for part in text.split(","):
         first, hyphen, last = part.partition("-")
-        ids += range(int(first), int(last if hyphen else first) + 1)
+        some = range(int(first), int(last if hyphen else first) + 1)
+        if not some:
+            raise ValueError(f"{part} ends before it begins")
+        ids += some
     return tuple(ids)
 
 

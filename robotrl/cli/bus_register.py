@@ -77,7 +77,7 @@ class Write:
 
         written = []
         with self.place.opened() as (port, line):
-            for id_ in self.place.ids(self.id):
+            for id_ in self.id:
                 servo = Servo.find(port, line, id_)
                 register = servo.table.named(self.register)
                 counts = whole(register, self.value) if self.counts else counts_of(register, self.value)
@@ -168,7 +168,7 @@ class Reboot:
         errors = {}
         with self.place.opened() as (port, line):
             health = line.series.health
-            for id_ in self.place.ids(self.id):
+            for id_ in self.id:
                 servo = Servo.find(port, line, id_)
                 servo.reboot()
                 errors[id_] = servo.read(health)

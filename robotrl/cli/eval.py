@@ -90,6 +90,8 @@ class Eval:
         """
         from robotrl.cli.runfile import CONFIG
 
+        if self.threads < 1:
+            raise BadInputError("is too few", key="--threads", value=self.threads, allowed="1 or more")
         given = {"--warp": self.warp, "--original": self.original, "--through": self.through}
         flags = [name for name, value in given.items() if value]
         if len(flags) > 1:

@@ -36,14 +36,18 @@ class Export:
     def run(self) -> int:
         """Export, then write the card from the file itself."""
         from robotrl.cli.deployed import read_trained
+        from robotrl.cli.outputs import check_policy_file
+        from robotrl.cli.runfile import config_of
         from robotrl.export.card import card_of
         from robotrl.export.measured import forget_measured
         from robotrl.export.onnx import export_policy
         from robotrl.export.verify import TRACE_TICKS
         from robotrl.spec.contract_parts import Provenance
 
-        run = read_trained(self.folder, TRACE_TICKS)
+        config_of(self.folder)
         file = self.out or self.folder / "policy.onnx"
+        check_policy_file(file)
+        run = read_trained(self.folder, TRACE_TICKS)
         file.parent.mkdir(parents=True, exist_ok=True)
         provenance = Provenance(
             config=run.config_text,

@@ -31,6 +31,7 @@ class Import:
     def run(self) -> int:
         """Wrap, then write the card from the file itself."""
         from robotrl.cli.export import print_report, versions
+        from robotrl.cli.outputs import check_policy_file
         from robotrl.errors import BadInputError
         from robotrl.export.card import card_of
         from robotrl.export.foreign import read_foreign
@@ -42,6 +43,9 @@ class Import:
 
         if self.out.resolve() == self.onnx.resolve():
             raise BadInputError("would overwrite the foreign policy", key="--out", value=str(self.out))
+        if self.out.resolve() == self.terms.resolve():
+            raise BadInputError("would overwrite its description", key="--out", value=str(self.out))
+        check_policy_file(self.out)
         spec = read_foreign(read_text(self.terms), self.terms)
         robot = load_hardware(find_shipped("hardware", spec.robot))
         self.out.parent.mkdir(parents=True, exist_ok=True)

@@ -93,9 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: by the parser: 0 after `--help`, 2 after a wrong option.
     """
-    command = _parse(arguments)
     try:
-        return command.run()
+        return _parse(arguments).run()
     except (BadInputError, PortError, ScreenError) as error:
         return _fail(str(error), WRONG_USE)
     except DivergedError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -55,8 +56,20 @@ class Operators:
 
         self._refuse_unread()
         live = [*self._live(stack, ranges), *further]
-        script = Script(self._steps(stand_s, alone=not live), ranges)
+        script = Script(self._steps(stand_s, alone=not live), ranges, file=self.script)
         return Together([script, *live], ranges)
+
+    def check_finite(self) -> None:
+        """Refuse commands that no robot can follow.
+
+        Raises:
+            BadInputError: a velocity or goal holds NaN or an infinity.
+        """
+        from robotrl.errors import BadInputError
+
+        for key, given in {"--velocity": self.velocity or (), "--goal": self.goal}.items():
+            if not all(map(math.isfinite, given)):
+                raise BadInputError("is no command", key=key, value=given, allowed="finite numbers")
 
     def _refuse_unread(self) -> None:
         from robotrl.errors import BadInputError

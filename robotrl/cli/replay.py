@@ -37,6 +37,7 @@ class Replay:
 
     def run(self) -> int:
         """Replay; 1 where something differs, or a policy is given and was never asked."""
+        from robotrl.errors import RecordingError
         from robotrl.runtime.recording import attached_robot, read_recording
         from robotrl.runtime.replay import replay
         from robotrl.spec.gate import GateLimits
@@ -44,7 +45,11 @@ class Replay:
         recording = read_recording(self.recording)
         recorded = attached_robot(recording, self.recording)
         limits = GateLimits.of(self._limiting(recorded))
-        comparison = replay(recording, limits, self._policy(recorded))
+        policy = self._policy(recorded)
+        try:
+            comparison = replay(recording, limits, policy)
+        except RecordingError as error:
+            raise RecordingError(str(error), file=self.recording) from error
         if self.json:
             _print_json(recording, comparison)
         else:

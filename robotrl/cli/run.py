@@ -75,6 +75,7 @@ class Run:
         from robotrl.runtime.clock import FakeClock, RealClock
         from robotrl.runtime.recorder import Recorders
 
+        self._check()
         policy, robot = self._load()
         notes = self._ask_for_priority()
         armed = self.arm or ask_to_arm(robot.name)
@@ -96,6 +97,14 @@ class Run:
         else:
             _print_tables(report, notes)
         return 1 if {"HOLD", "DAMP", "LIMP"} & report.verdicts.keys() else 0
+
+    def _check(self) -> None:
+        """Refuse numbers that mean nothing, before anything is opened."""
+        from robotrl.errors import BadInputError
+
+        if self.duration_s is not None and not self.duration_s > 0.0:
+            raise BadInputError("is no time", key="--duration-s", value=self.duration_s, allowed="above 0")
+        self.operators.check_finite()
 
     def _loop(
         self,

@@ -104,6 +104,7 @@ class Train:
 
     def _plan(self) -> tuple[Path, str]:
         """Refuse what is wrong, without writing anything; returns the run's folder and its TOML."""
+        from robotrl.cli.outputs import check_folder
         from robotrl.cli.runfile import CONFIG
         from robotrl.learn.checkpoint import FOLDER, newest_checkpoint
         from robotrl.spec.records import read_text
@@ -123,6 +124,8 @@ class Train:
         folder = self.out or Path("runs") / self._name(file, seed)
         if (folder / FOLDER).exists():
             raise BadInputError("already holds a run", file=folder, allowed="a new --out, or --resume")
+        check_folder(folder)
+        _check_free(folder / CONFIG, file, text)
         return folder, text
 
     def _check_kept(self) -> None:
@@ -171,7 +174,8 @@ def _with_env(text: str, env: str, file: Path) -> str:
         BadInputError: it has none.
     """
     top, tables = _parted(text)
-    top, found = re.subn(r"""(?m)^env = ("[^"\n]*"|'[^'\n]*')""", lambda _: f"env = {json.dumps(env)}", top)
+    line, value = f"env = {json.dumps(env)}", r"""("[^"\n]*"|'[^'\n]*')"""
+    top, found = re.subn(rf"(?m)^env[ \t]*=[ \t]*{value}", lambda _: line, top)
     if not found:
         raise BadInputError(
             "has no such key to replace", file=file, key="env", value=env, allowed="a TOML that names one"
@@ -197,6 +201,21 @@ def _initialised(text: str, run: Path | None) -> str:
     return there if found else f"{text.rstrip()}\n\n[init]\n{line}\n"
 
 
+def _check_free(config: Path, source: Path, text: str) -> None:
+    """Refuse to overwrite a configuration, unless it is the source or says the same.
+
+    Raises:
+        BadInputError: it is that of something else.
+    """
+    if config.exists() and not config.samefile(source) and config.read_bytes() != text.encode():
+        raise BadInputError(
+            f"holds the {config.name} of something else",
+            file=config.parent,
+            key="--out",
+            allowed="an empty or new folder",
+        )
+
+
 def _write(folder: Path, text: str) -> None:
     """Make the run's folder with its own copy of the configuration."""
     from robotrl.cli.runfile import CONFIG
@@ -215,7 +234,7 @@ def _override(text: str, file: Path, **values: float | None) -> str:
     for key, value in values.items():
         if value is None:
             continue
-        top, found = re.subn(rf"(?m)^{key} = [-+\d.e_]+", f"{key} = {value}", top, count=1)
+        top, found = re.subn(rf"(?m)^{key}[ \t]*=[ \t]*[-+\w.]+", f"{key} = {value}", top, count=1)
         if not found:
             raise BadInputError("has no such key to replace", file=file, key=key, value=value)
     return top + tables

@@ -200,12 +200,13 @@ class Script:
         notes: a sentence for each command that lay outside its range.
     """
 
-    def __init__(self, steps: Iterable[Step], ranges: Ranges) -> None:
+    def __init__(self, steps: Iterable[Step], ranges: Ranges, *, file: Path | None = None) -> None:
         """Keep the steps.
 
         Args:
             steps: in order of time.
             ranges: what the policy reads.
+            file: where the steps come from; without one, a wrong command is that of an option.
 
         Raises:
             ConfigError: a step sets what the policy does not read, or with another number of values, or
@@ -213,7 +214,7 @@ class Script:
         """
         self._left = list(steps)
         self._setpoint = Setpoint(ranges)
-        _check_steps(self._left, self._setpoint.ranges)
+        _check_steps(self._left, self._setpoint.ranges, file)
         self.notes = [
             f"{name} {list(values)} at {step.at_s} s is cut to the trained range"
             for step in self._left
@@ -248,26 +249,36 @@ class Script:
         return not self._left and self._mode in ("limp", "estop")
 
 
-def _check_steps(steps: list[Step], ranges: Mapping[str, tuple[Floats, Floats]]) -> None:
+def _check_steps(steps: list[Step], ranges: Mapping[str, tuple[Floats, Floats]], file: Path | None) -> None:
     has_goal = GOAL not in ranges
     for i, step in enumerate(steps):
         for name, values in step.asked.items():
-            key = f"step[{i}].{'goal' if name == GOAL else 'velocity'}"
+            option = "goal" if name == GOAL else "velocity"
+            key = f"step[{i}].{option}" if file else f"--{option}"
             if name not in ranges:
                 raise ConfigError(
-                    "is not what the policy reads", key=key, value=list(values), allowed=ranges or "nothing"
+                    "is not what the policy reads",
+                    file=file,
+                    key=key,
+                    value=list(values),
+                    allowed=ranges or "nothing",
                 )
             if len(values) != len(ranges[name][0]):
                 raise ConfigError(
                     "has the wrong length",
+                    file=file,
                     key=key,
                     value=list(values),
                     allowed=f"{len(ranges[name][0])} values",
                 )
         has_goal |= GOAL in step.asked
         if step.mode == "policy" and not has_goal:
+            if file is None:
+                allowed = f"{len(ranges[GOAL][0])} values"
+                raise ConfigError("is missing, and the policy reads it", key="--goal", allowed=allowed)
             raise ConfigError(
                 "needs a goal first",
+                file=file,
                 key=f"step[{i}].mode",
                 value=step.mode,
                 allowed="a goal in this step or before",

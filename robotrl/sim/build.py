@@ -181,7 +181,7 @@ def build_scene(params: SceneParams, file: Path) -> Scene:
         BadInputError: no such robot.
     """
     params.sim.check(file)
-    robot = load_robot(find_shipped("hardware", params.robot))
+    robot = load_robot(find_shipped("hardware", params.robot, file=file, key="robot"))
     _check_timestep(params.sim.timestep_s, 1.0 / robot.control.rate_hz, file)
     terrain = _terrain(params, file)
     model = _model(robot, params, params.sim.timestep_s)

@@ -113,7 +113,7 @@ def torque_model(robot: RobotSpec, timestep_s: float) -> mujoco.MjModel:
 
 def _robot_spec(robot: RobotSpec, timestep_s: float) -> mujoco.MjSpec:
     """The MJCF with step, joint ranges, armature and friction from robot.toml."""
-    spec = mujoco.MjSpec.from_file(str(robot.model_file))
+    spec = _read_model(robot)
     if robot.has_foreign_model:
         for actuator in list(spec.actuators):
             spec.delete(actuator)
@@ -126,6 +126,16 @@ def _robot_spec(robot: RobotSpec, timestep_s: float) -> mujoco.MjSpec:
         element.frictionloss = servo.friction_nm
         element.range = [joint.position_min_rad, joint.position_max_rad]
     return spec
+
+
+def _read_model(robot: RobotSpec) -> mujoco.MjSpec:
+    try:
+        return mujoco.MjSpec.from_file(str(robot.model_file))
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"cannot be read by MuJoCo: {reason}", file=robot.file, key="model", value=str(robot.model_file)
+        ) from None
 
 
 def _check_names(spec: mujoco.MjSpec, robot: RobotSpec) -> None:

@@ -13,12 +13,14 @@ _ROOT = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.
 _KINDS = {"hardware": "robot.toml", "policies": "policy.onnx", "configs": ""}
 
 
-def find_shipped(kind: str, name: str) -> Path:
+def find_shipped(kind: str, name: str, *, file: Path | None = None, key: str | None = None) -> Path:
     """Return the file meant by `name`: a path that exists, or the name of something shipped.
 
     Args:
         kind: `hardware` (returns robot.toml), `policies` (policy.onnx) or `configs` (a TOML file).
         name: a path to the file or its folder, or a shipped name such as `quad12`.
+        file: the file that says the name, if one does.
+        key: its key there.
 
     Raises:
         BadInputError: neither exists; names what is shipped.
@@ -29,7 +31,13 @@ def find_shipped(kind: str, name: str) -> Path:
         for candidate in candidates:
             if candidate.is_file():
                 return candidate
-    raise BadInputError(f"no such file or shipped name in {kind}", value=name, allowed=shipped_names(kind))
+    raise BadInputError(
+        f"no such file or shipped name in {kind}",
+        file=file,
+        key=key,
+        value=name,
+        allowed=shipped_names(kind),
+    )
 
 
 def shipped_names(kind: str) -> list[str]:

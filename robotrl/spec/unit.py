@@ -49,15 +49,15 @@ class UnitSpec:
     """One table for each joint of robot.toml."""
 
 
-def unit_file(robot: RobotSpec, serial: str) -> Path:
-    """Return where the file of a unit is, or is to be.
+def unit_file(robot: RobotSpec, serial: str, key: str = "--unit") -> Path:
+    """Return where the file of a unit is, or is to be; `key` is the option that says its serial number.
 
     Raises:
         BadInputError: such a serial number is no file name.
     """
     if not _SERIAL.fullmatch(serial):
         allowed = "letters, digits, points, hyphens and underscores"
-        raise BadInputError("is no serial number", key="--unit", value=serial, allowed=allowed)
+        raise BadInputError("is no serial number", key=key, value=serial, allowed=allowed)
     return Path(robot.file).parent / "units" / f"{serial}.toml"
 
 

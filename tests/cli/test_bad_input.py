@@ -80,7 +80,12 @@ CASES = {
         _robot("imu_stale_s = 0.05", "imu_stale_s = 0.05\nestimator_stale_s = 0.05"),
     ),
     "goal for a policy that reads none": Case(
-        "run quad12_walk --goal 0.1 0.2", ("step[1].goal", "velocity_command")
+        "run quad12_walk --goal 0.1 0.2", ("--goal: is not what the policy reads", "velocity_command")
+    ),
+    "model that is not there": Case(
+        "emulate F",
+        ("F", "model: cannot be read by MuJoCo", "no-such.xml"),
+        _robot('model = "model.xml"', 'model = "no-such.xml"'),
     ),
     "robot.toml that is no TOML": Case("emulate F", ("F", "TOML"), lambda f: _write(f, "name =")),
     "unknown robot": Case("emulate no-such-robot", ("no-such-robot", "quad12")),
@@ -89,6 +94,19 @@ CASES = {
     ),
     "wrong type in a config": Case(
         "train F --out out", ("F", "seed", "allowed"), _config("seed = 0", "seed = 0.5")
+    ),
+    "seed beyond what PyTorch takes": Case(
+        "train F --out out", ("F", "seed", "allowed: 0 to 1e+15"), _config("seed = 0", f"seed = {10**22}")
+    ),
+    "run to be made in a file": Case(
+        "train td3 --out F", ("F", "--out: cannot be written to"), lambda f: _write(f, "mine")
+    ),
+    "run to be made where nothing can be": Case(
+        "train td3 --out /proc/foo", ("/proc/foo", "--out: cannot be written to")
+    ),
+    "too few threads": Case("eval quad12_walk --threads -3", ("--threads: is too few", "got -3")),
+    "too few samples": Case(
+        "bus monitor --port /dev/null --id 1 --samples -1", ("--samples: is too few", "got -1")
     ),
     "range that is upside down": Case(
         "train F --out out",
@@ -146,7 +164,11 @@ CASES = {
         "run quad12_walk --script F", ("F", "step"), lambda f: _write(f, "steps = 1")
     ),
     "recording that is none": Case("replay F", ("F",), lambda f: _write(f, "hello")),
+    "recording that is empty": Case("replay F", ("F",), Path.touch),
     "folder without a recording": Case("report F", ("F",)),
+    "serial number that is a path": Case(
+        "bus calibrate --robot quad12 --serial ../x", ("--serial: is no serial number", "'../x'")
+    ),
     "seed of an arm": Case("emulate fetch_sim --seed 7", ("--seed", "'7'", "not an option for an arm")),
     "seed below 0": Case("emulate quad12 --seed -1", ("--seed", "got -1", "allowed: 0 or more")),
     "page at a host with an empty label": Case(

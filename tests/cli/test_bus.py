@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from robotrl.cli import main as cli
-from robotrl.cli.bus_place import parse_ids
+from robotrl.cli.bus_place import Place, parse_ids
+from robotrl.cli.bus_register import Reboot, Write
 from robotrl.cli.run import Run as Deploy
 from robotrl.drivers import xseries as x
 from robotrl.spec.buses import ServoProtocol
@@ -83,10 +84,28 @@ def test_a_servo_that_is_not_there_is_exit_code_1(action: str, bench: Workbench,
 
 
 @pytest.mark.parametrize(
-    ("text", "ids"), [("11", (11,)), ("11,12", (11, 12)), ("21-23,11", (21, 22, 23, 11)), ("5-4", ())]
+    ("text", "ids"), [("11", (11,)), ("11,12", (11, 12)), ("21-23,11", (21, 22, 23, 11))]
 )
 def test_ids_are_a_list_with_ranges(text: str, ids: tuple[int, ...]) -> None:
     assert parse_ids(text) == ids
+
+
+@pytest.mark.parametrize("action", [["write", "goal position", "1"], ["reboot"]])
+@pytest.mark.parametrize("ids", ["23-21", "11,23-21", ""])
+def test_ids_that_name_none_are_wrong_use_and_not_the_whole_robot(
+    action: list[str], ids: str, bench: Workbench, run: Run
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(*action, "--robot", "quad12", "--port", "bench", "--id", ids)
+    assert ended.value.code == cli.WRONG_USE
+    assert bench.sent_writes() == 0
+
+
+def test_no_ids_are_no_servos(bench: Workbench) -> None:
+    place = Place("bench", robot="quad12")
+    assert Reboot(place, ()).run() == 0
+    assert Write(place, (), "goal position", 1.0).run() == 0
+    assert bench.sent_writes() == 0
 
 
 @pytest.mark.parametrize("text", ["", "x", "1,", "1-", "-3", "1.5", "1 2"])

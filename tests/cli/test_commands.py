@@ -89,6 +89,17 @@ def test_an_error_becomes_one_line_and_an_exit_code(
     assert capsys.readouterr().err == sentence
 
 
+def test_ctrl_c_while_the_arguments_are_read_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(_: object) -> cli.Command:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_parse", end)
+    assert cli.main(["check"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "robotrl: interrupted\n"
+
+
 def test_a_module_that_robotrl_should_have_is_not_excused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing base package is a broken install, and its traceback says more than our sentence."""
 

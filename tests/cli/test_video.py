@@ -99,6 +99,7 @@ def test_a_rate_that_would_bend_time_is_refused_with_those_that_do_not(fps: floa
         ("quad12_walk -o F/none/x.mp4", ("--out", "none", "no such folder")),
         ("quad12_walk -o F/x.mp4 --size 321 180", ("--size", "321", "even")),
         ("quad12_walk -o F/x.mp4 --seconds 0", ("--seconds", "0")),
+        ("quad12_walk -o F/x.mp4 --seed -1", ("--seed: is no seed, got -1", "allowed: 0 to")),
         ("quad12_walk_ppo -o F/x.mp4 --actions trained", ("--actions", "trained", "zero, random")),
         ("no_such_thing -o F/x.mp4", ("no_such_thing", "run's folder", "quad12_walk")),
         ("F/none.npz -o F/x.mp4", ("none.npz",)),

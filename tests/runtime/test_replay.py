@@ -167,6 +167,15 @@ def test_a_recording_without_all_its_ticks_is_refused(recording: Recording, lost
         replay(dataclasses.replace(recording, topics=kept), LIMITS)
 
 
+def test_the_command_names_the_recording_that_lacks_ticks(tmp_path: Path) -> None:
+    rig, file = Rig(WALK[:1]), tmp_path / "holes.mcap"
+    rig.loop.run(duration_s=0.2)
+    del rig.recorder.ticks[3:5]
+    recorded(rig, file)
+    with pytest.raises(RecordingError, match=rf"{file}: the recording lacks ticks.* got 2"):
+        Replay(file).run()
+
+
 def test_the_command_takes_the_robot_from_the_recording(
     tmp_path: Path, recording: Recording, capsys: pytest.CaptureFixture[str]
 ) -> None:
