@@ -129,7 +129,7 @@ def test_a_goal_is_asked_for_on_the_command_line(run: Path, capsys: pytest.Captu
     """Refused before any port is opened: no goal, one of another size, a velocity."""
     goal = ["0.1"] * 15
     for options, said in (
-        ([], "step[1].mode: needs a goal first"),
+        ([], "--goal: is missing, and the policy reads it"),
         (["--goal", *goal[:3]], "step[1].goal: has the wrong length"),
         (["--goal", *goal, "--velocity", "0.1", "0", "0"], "step[1].velocity: is not what the policy reads"),
         (["--goal", *goal, "--port", "imu=/dev/null"], "the robot has no such port, got 'imu'"),

@@ -88,7 +88,7 @@ def test_an_emulated_arm_is_run_until_it_is_stopped(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["run", "POLICY"], "step[1].mode: needs a goal first"),
+        (["run", "POLICY"], "--goal: is missing, and the policy reads it"),
         (["run", "POLICY", *GOAL, "--record", "a.mcap"], "--record: is not an option for an arm"),
         (["run", "POLICY", *GOAL, "--unit", "A1"], "--unit: is not an option for an arm"),
         (["run", "POLICY", *GOAL, "--port", "imu=/dev/null"], "the robot has no such port, got 'imu'"),
