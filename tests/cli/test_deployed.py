@@ -130,8 +130,8 @@ def test_a_goal_is_asked_for_on_the_command_line(run: Path, capsys: pytest.Captu
     goal = ["0.1"] * 15
     for options, said in (
         ([], "--goal: is missing, and the policy reads it"),
-        (["--goal", *goal[:3]], "step[1].goal: has the wrong length"),
-        (["--goal", *goal, "--velocity", "0.1", "0", "0"], "step[1].velocity: is not what the policy reads"),
+        (["--goal", *goal[:3]], "--goal: has the wrong length"),
+        (["--goal", *goal, "--velocity", "0.1", "0", "0"], "--velocity: is not what the policy reads"),
         (["--goal", *goal, "--port", "imu=/dev/null"], "the robot has no such port, got 'imu'"),
     ):
         assert main(["run", str(run / "policy.onnx"), *options]) == WRONG_USE
