@@ -210,7 +210,7 @@ def draw_ablation(figures: Mapping[str, Any], file: Path) -> None:
         axis.grid(visible=False, axis="x")
         axis.set_ylabel("normalised return")
         tasks, runs = len(figures["tasks"]), min(arm["runs"] for arm in figures["arms"])
-        axis.set_title(f"PPO on {tasks} tasks, {runs} runs each: random policy 0, best run 1")
+        axis.set_title(f"PPO on {tasks} tasks, seeds of each: {runs // tasks}; random policy 0, best run 1")
         axis.legend(loc="lower right")
         figure.savefig(file, dpi=DPI)
 

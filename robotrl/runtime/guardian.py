@@ -159,7 +159,7 @@ class Guardian:
 
 
 def _confirms(switch: Switch) -> bool:
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):  # then nothing is confirmed, which `_finish` tells in the end
         return switch.is_off()
     return False
 

@@ -16,6 +16,7 @@ from robotrl.cli.bus_place import Place, parse_ids
 from robotrl.cli.bus_register import Reboot, Write
 from robotrl.cli.run import Run as Deploy
 from robotrl.drivers import xseries as x
+from robotrl.drivers.registers import Register
 from robotrl.spec.buses import ServoProtocol
 from robotrl.spec.robot import RobotSpec, load_robot
 from robotrl.spec.shipped import find_shipped
@@ -373,23 +374,19 @@ def test_run_refuses_a_unit_that_does_not_exist(capsys: pytest.CaptureFixture[st
     assert "--unit: is no unit of quad12, got 'no-such-unit'" in capsys.readouterr().err
 
 
-def test_calibrate_refuses_joints_that_hold_torque(own_robot: Path, guided: FakeBus, run: Run) -> None:
-    guided.servos[23][x.TORQUE_ENABLE] = 1
-    code, out, err = run("calibrate", "--robot", str(own_robot), "--serial", "A7")
-    assert (code, out) == (cli.PROBLEM, "")
-    assert "servo 23" in err
-    assert "holds torque" in err
-    assert not (own_robot / "units").exists()
-
-
-def test_calibrate_refuses_a_servo_with_an_offset_that_run_would_undo(
-    own_robot: Path, guided: FakeBus, run: Run
+@pytest.mark.parametrize(
+    ("register", "value", "said"),
+    [(x.TORQUE_ENABLE, 1, "holds torque"), (x.HOMING_OFFSET, 300, "Homing Offset (20) is 300")],
+    ids=["torque", "an offset that run would undo"],
+)
+def test_calibrate_refuses_servos_that_are_not_as_they_will_be(
+    own_robot: Path, guided: FakeBus, run: Run, register: Register, value: int, said: str
 ) -> None:
-    guided.servos[23][x.HOMING_OFFSET] = 300
+    guided.servos[23][register] = value
     code, out, err = run("calibrate", "--robot", str(own_robot), "--serial", "A7")
     assert (code, out) == (cli.PROBLEM, "")
     assert "servo 23" in err
-    assert "Homing Offset (20) is 300" in err
+    assert said in err
     assert not (own_robot / "units").exists()
 
 
