@@ -16,6 +16,7 @@ from robotrl.cli.gymfile import AnyJob, GymJob, read_training
 from robotrl.cli.runfile import BROKEN, CONFIG, check_tensors
 from robotrl.errors import CheckpointError, ConfigError, DivergedError
 from robotrl.learn.checkpoint import Checkpoint, Owner, Progress, newest_checkpoint, save_checkpoint
+from robotrl.learn.heap import keep_freed_memory
 from robotrl.learn.logs import RunLog
 from robotrl.learn.loop import Annealed, train
 from robotrl.sim.quarantine import Quarantine
@@ -55,6 +56,7 @@ class Worker:
             CheckpointError: there is none, or it is of another task, network or number of processes.
         """
         torch.set_num_threads(1)
+        keep_freed_memory()
         self.folder, self.group, self.taken_over = folder, group, ""
         self.job = read_training(folder / CONFIG)
         config, rank, size = self.job.config, group.rank, group.size

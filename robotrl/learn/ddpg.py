@@ -68,7 +68,7 @@ class Ddpg(OffPolicy):
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
         """Reward + gamma Q'(s', pi'(s')) (eq. 5)."""
-        return self.critics.backup(batch, self.policy.target(batch.following[:, : self.observation_size]))
+        return self.critics.backup(batch, self.policy.following(batch.following[:, : self.observation_size]))
 
     def actor_loss(self, x: Tensor) -> Tensor:
         """Mean of -Q(s, pi(s)) (eq. 6), and of large actions."""

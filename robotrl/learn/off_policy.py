@@ -66,6 +66,8 @@ class OffPolicyParams:
     """Last share of the budget, over which both fall to zero; 0 keeps them."""
     hidden: tuple[Count, ...] = (256, 256)
     """Widths of the hidden layers of the actor, and of a critic that is not modern."""
+    bfloat16: bool = False
+    """Multiply hidden layers in bfloat16 while updating, on processors that have instructions for it."""
     modern: Modern | None = None
     """Replaces the critics, scales rewards and holds exploration noise."""
     exploration: Exploration | None = None
@@ -87,6 +89,10 @@ class OffPolicyParams:
         """
         if not self.hidden:
             raise ConfigError("needs a hidden layer", file=file, key=f"{key}.hidden", value=[])
+        if self.bfloat16 and self.modern:
+            raise ConfigError(
+                "is for plain critics", file=file, key=f"{key}.bfloat16", value=True, allowed="false"
+            )
         if self.replay < self.n_step * worlds:
             raise ConfigError(
                 "remembers less than n_step steps of every world",

@@ -4,6 +4,9 @@ There a third of an update with automatic derivatives is not arithmetic. Besides
 is saved are products that nobody asks for (slopes of observations, or of a critic's weights while
 the actor learns; a critic where it is not the lowest), copies, and slow shapes (a product with few
 columns is quick only as its transpose). The losses themselves are defined in the algorithms' files.
+
+Products between hidden layers, nearly all of the arithmetic, can be in bfloat16: sums, parameters,
+moments, and the last layers, whose outputs are actions and returns, keep the parameters' precision.
 """
 
 from __future__ import annotations
@@ -17,54 +20,71 @@ from robotrl.learn.critics import BatchedLinear, Critics
 from robotrl.learn.squashed import LOG_STD_MAX, LOG_STD_MIN, squash
 
 
-class HandActor:
-    """A perceptron of `nn.Linear` and `nn.ReLU`."""
+def half(wanted: bool, device: torch.device) -> torch.dtype | None:
+    """Return bfloat16 if it is wanted and this processor has instructions for its products, or None.
 
-    def __init__(self, trunk: nn.Module) -> None:
+    Without them such products take many times longer; a torch that cannot tell has none for us.
+    """
+    found = getattr(torch.cpu, "get_capabilities", dict)() if wanted and device.type == "cpu" else {}
+    return torch.bfloat16 if found.get("avx512_bf16") or found.get("amx_bf16") else None
+
+
+class HandActor:
+    """A perceptron of `nn.Linear` and `nn.ReLU`; see `HandCritics` for `dtype`."""
+
+    def __init__(self, trunk: nn.Module, dtype: torch.dtype | None = None) -> None:
         self._layers = [layer for layer in trunk.children() if isinstance(layer, nn.Linear)]
+        self._dtype = dtype or self._layers[0].weight.dtype
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Outputs (N, k) for (N, x), and every layer's input."""
-        inputs, *hidden, last = x, *self._layers
-        seen = [inputs]
+        *hidden, last = self._layers
+        seen = [x.to(self._dtype)]
         for layer in hidden:
-            seen.append(torch.addmm(layer.bias, seen[-1], layer.weight.t()).relu_())
-        return torch.addmm(last.bias[:, None], last.weight, seen[-1].t()).t(), seen
+            weight, bias = layer.weight.to(self._dtype), layer.bias.to(self._dtype)
+            seen.append(torch.addmm(bias, seen[-1], weight.t()).relu_())
+        return torch.addmm(last.bias[:, None], last.weight, seen[-1].to(last.weight).t()).t(), seen
 
     def backward(self, slope: Tensor, seen: list[Tensor]) -> None:
         """Replace the gradient by that of a loss with slope (N, k) at the outputs."""
         for layer, x in zip(reversed(self._layers), reversed(seen), strict=True):
-            torch.mm(slope.t(), x, out=layer.weight.grad)
-            torch.sum(slope, 0, out=layer.bias.grad)
+            _multiply(slope.t(), x.to(slope), layer.weight.grad)
+            torch.sum(slope, 0, dtype=layer.bias.dtype, out=layer.bias.grad)
             if x is not seen[0]:
-                slope = _bend(slope @ layer.weight, x)
+                slope = _bend((slope @ layer.weight.to(slope)).to(self._dtype), x)
 
 
 class HandCritics:
-    """Plain critics with one output each."""
+    """Plain critics with one output each.
 
-    def __init__(self, critics: Critics) -> None:
+    Attributes:
+        dtype: of the products between hidden layers; the parameters' own if None is given.
+    """
+
+    def __init__(self, critics: Critics, dtype: torch.dtype | None = None) -> None:
         self._layers = [layer for layer in critics.net if isinstance(layer, BatchedLinear)]
+        self.dtype = dtype or self._layers[0].weight.dtype
 
     def forward(self, x: Tensor, action: Tensor, count: int | None = None) -> tuple[Tensor, list[Tensor]]:
         """Outputs (E, N, 1) of the first `count` critics, or all, and every layer's input (E, N, in)."""
         *hidden, last = self._layers
         weight, bias = last.weight[:count], last.bias[:count]
-        seen = [torch.cat((x, action), dim=-1).expand(len(weight), -1, -1)]
+        seen = [torch.cat((x, action), dim=-1).to(self.dtype).expand(len(weight), -1, -1)]
         for layer in hidden:
-            seen.append(_affine(layer.bias[:count], seen[-1], layer.weight[:count]).relu_())
+            own = layer.bias[:count].to(self.dtype), layer.weight[:count].to(self.dtype)
+            seen.append(_affine(own[0], seen[-1], own[1]).relu_())
         out = x.new_empty((*seen[-1].shape[:2], 1))
-        for e, h in enumerate(seen[-1]):
+        for e, h in enumerate(seen[-1].to(out)):
             torch.addmv(bias[e, 0], h, weight[e, :, 0], out=out[e, :, 0])
         return out, seen
 
     def backward(self, slope: Tensor, seen: list[Tensor]) -> None:
         """Replace the gradient by that of a loss with slope (E, N, 1) at the outputs."""
         for layer, x in zip(reversed(self._layers), reversed(seen), strict=True):
-            _product(x.transpose(1, 2), slope, layer.weight.grad)
-            torch.sum(slope, 1, keepdim=True, out=layer.bias.grad)
+            _product(x.to(slope).transpose(1, 2), slope, layer.weight.grad)
+            torch.sum(slope, 1, keepdim=True, dtype=layer.bias.dtype, out=layer.bias.grad)
             if x is not seen[0]:
-                slope = _bend(_through(slope, layer.weight), x)
+                slope = _bend(_through(slope, layer.weight.to(slope)).to(self.dtype), x)
 
     def to_actions(self, slope: Tensor, seen: list[Tensor], size: int) -> Tensor:
         """Slope (N, n) of the actions; a critic works on those samples alone that have a slope through it."""
@@ -75,9 +95,9 @@ class HandCritics:
             every = len(rows) == len(column)
             down = column if every else column[rows]
             for layer, x in zip(reversed(others), reversed(seen), strict=False):
-                weight, h = layer.weight[e].t(), x[e] if every else x[e][rows]
-                down = _bend(down * weight if len(weight) == 1 else down @ weight, h)
-            total.index_add_(0, rows, (first.weight[e, -size:] @ down.t()).t())
+                weight, h = layer.weight[e].t().to(down), x[e] if every else x[e][rows]
+                down = _bend((down * weight if len(weight) == 1 else down @ weight).to(self.dtype), h)
+            total.index_add_(0, rows, (first.weight[e, -size:].to(down) @ down.t()).t().to(total))
         return total
 
 
@@ -142,7 +162,7 @@ class Climb:
 
 def climb(trunk: nn.Module, critics: HandCritics | None, observation: int) -> Climb | None:
     """Return the climb of an actor whose network is `trunk`, where there are critics to climb by hand."""
-    return Climb(HandActor(trunk), critics, observation) if critics else None
+    return Climb(HandActor(trunk, critics.dtype), critics, observation) if critics else None
 
 
 def _bend(slope: Tensor, h: Tensor) -> Tensor:
@@ -165,12 +185,21 @@ def _through(slope: Tensor, weight: Tensor) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor | None) -> None:
-    """Write a (E, i, N) times b (E, N, o) to `out`."""
-    assert out is not None, "the gradient is a view of the flat one"
+    """Write a (E, i, N) times b (E, N, o) to `out`, of its own precision."""
     if b.shape[2] == 1:
+        assert out is not None, "the gradient is a view of the flat one"
         for e, column in enumerate(b):
             torch.mv(a[e], column[:, 0], out=out[e, :, 0])
     elif len(a) == 1:
-        torch.mm(a[0], b[0], out=out[0])
+        _multiply(a[0], b[0], None if out is None else out[0])
     else:
-        torch.bmm(a, b, out=out)
+        _multiply(a, b, out)
+
+
+def _multiply(a: Tensor, b: Tensor, out: Tensor | None) -> None:
+    """Write a product, or a batch of them, to `out`, of its own precision."""
+    assert out is not None, "the gradient is a view of the flat one"
+    if a.dtype == out.dtype:
+        torch.matmul(a, b, out=out)
+    else:
+        out.copy_(a @ b)

@@ -12,7 +12,7 @@ from torch import Tensor
 from robotrl.learn.critics import Critics, Modern
 from robotrl.learn.flat import Adam, Flat
 from robotrl.learn.group import Group
-from robotrl.learn.off_policy_by_hand import HandCritics, regress
+from robotrl.learn.off_policy_by_hand import HandCritics, half, regress
 from robotrl.learn.replay import Batch
 
 ADAM_EPS = 1e-8
@@ -38,6 +38,10 @@ class CriticParams(Protocol):
     def tau(self) -> float:
         """How far the targets move with each update."""
 
+    @property
+    def bfloat16(self) -> bool:
+        """Whether products of plain ones may be in bfloat16."""
+
 
 class TargetCritics:
     """Critics, their slowly following targets, and their update.
@@ -56,9 +60,10 @@ class TargetCritics:
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self.adam = Adam(self.online.parameters(), params.critic_lr, ADAM_EPS)
         self._target_flat, self._tau = Flat(self.target.parameters()), params.tau
-        by_hand = params.modern is None and self.adam.flat.vector.device.type == "cpu"
-        self.hand = HandCritics(self.online) if by_hand else None
-        self._target_hand = HandCritics(self.target) if by_hand else None
+        device = self.adam.flat.vector.device
+        by_hand, dtype = params.modern is None and device.type == "cpu", half(params.bfloat16, device)
+        self.hand = HandCritics(self.online, dtype) if by_hand else None
+        self._target_hand = HandCritics(self.target, dtype) if by_hand else None
         self.surprise = torch.zeros(0)
 
     @torch.no_grad()

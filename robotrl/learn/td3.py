@@ -79,7 +79,7 @@ class Td3(OffPolicy):
         """Reward + gamma min_i Q_i(s', pi'(s') + clipped noise) (eqs. 14, 15)."""
         p = self.params
         smoothing = (p.target_std * noise).clamp(-p.target_clip, p.target_clip)
-        action = self.policy.target(batch.following[:, : self.observation_size]) + smoothing
+        action = self.policy.following(batch.following[:, : self.observation_size]) + smoothing
         return self.critics.backup(batch, action.clamp(-1, 1))
 
     def actor_loss(self, x: Tensor) -> Tensor:
