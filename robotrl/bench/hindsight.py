@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from robotrl.cli.gymfile import GymJob, read_gym_job
+from robotrl.learn.heap import keep_freed_memory
 from robotrl.learn.off_policy import OffPolicy
 from robotrl.sim.gym import GymTransition
 from robotrl.spec.shipped import find_shipped
@@ -50,6 +51,7 @@ def bench_hindsight(report: Callable[[str], None]) -> dict[str, list[dict[str, A
         `hindsight`: records of `Cost`.
     """
     torch.set_num_threads(1)
+    keep_freed_memory()
     costs = []
     for name in CONFIGS:
         report(f"{name}, batches of {BATCH}")

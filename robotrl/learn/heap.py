@@ -26,6 +26,4 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # musl
         return False
-    return bool(
-        mallopt(MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD_BYTES) and mallopt(TRIM_THRESHOLD, KEPT_BYTES)
-    )
+    return bool(mallopt(MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD_BYTES) and mallopt(TRIM_THRESHOLD, KEPT_BYTES))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.learn.ddpg import Ddpg, DdpgParams
-from robotrl.learn.off_policy_by_hand import climb, regress
+from robotrl.learn.off_policy_by_hand import HandCritics, climb, regress
 from robotrl.learn.replay import Batch
 from robotrl.learn.sac import Sac, SacParams
 from robotrl.learn.td3 import Td3, Td3Params
@@ -98,6 +98,34 @@ def test_the_soft_actor_and_its_temperature(hidden: tuple[int, ...]) -> None:
     assert_left(parameters, expected)
     torch.testing.assert_close(found, loss.detach())
     torch.testing.assert_close(density, log_prob)
+
+
+def apart(found: Tensor, exact: Tensor) -> float:
+    """Length of the difference, as a share of the exact one's."""
+    return float((found - exact).norm() / exact.norm())
+
+
+def test_products_in_bfloat16_come_near_the_exact_ones() -> None:
+    """A unit's output is rounded by 2^-9 of itself; gradients also lose units that end on zero's other side."""
+    learner = Td3(Td3Params(hidden=(64, 64)), SEEN, PRIVILEGED, *SIZES)
+    critics, trunk, x = learner.critics, learner.policy.net[0], torch.randn(1000, SEEN + PRIVILEGED)
+    action, target = torch.rand(1000, 2) * 2 - 1, torch.randn(1000)
+    half = HandCritics(critics.online, torch.bfloat16)
+
+    regress(HandCritics(critics.online), x, action, target)
+    exact = critics.adam.flat.gradient.clone()
+    out = regress(half, x, action, target)[1]
+    assert 0 < apart(critics.adam.flat.gradient, exact) < 0.05
+    assert 0 < apart(out, critics.online(x, action).detach()) < 0.01
+    assert out.dtype == torch.float64
+
+    loss = learner.actor_loss(x)
+    learner.policy.adam.differentiate(loss)
+    exact = learner.policy.adam.flat.gradient.clone()
+    mine = climb(trunk, half, SEEN)
+    assert mine is not None
+    torch.testing.assert_close(mine.deterministic(x), loss.detach(), rtol=0.05, atol=0)
+    assert 0 < apart(learner.policy.adam.flat.gradient, exact) < 0.05
 
 
 def test_targets_by_hand_are_those_of_the_target_networks() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -94,7 +96,23 @@ def prioritised_modern_td3() -> OffPolicy:
     return td3(priority=0.6, importance=1.0, modern=Modern(width=16, bins=21, noise_repeat=4))
 
 
-EVERY = [sac, td3, ddpg, modern_sac, modern_td3, prioritised_sac, prioritised_modern_td3]
+def with_instructions(*names: str) -> AbstractContextManager[object]:
+    """A processor with these of the instructions that torch knows."""
+    own = {"avx2": True, "avx512_bf16": False, "amx_bf16": False} | dict.fromkeys(names, True)
+    return mock.patch.object(torch.cpu, "get_capabilities", lambda: own)
+
+
+def half_sac() -> OffPolicy:
+    with with_instructions("avx512_bf16"):
+        return sac(bfloat16=True)
+
+
+def half_td3() -> OffPolicy:
+    with with_instructions("amx_bf16"):
+        return td3(bfloat16=True)
+
+
+EVERY = [sac, td3, ddpg, modern_sac, modern_td3, prioritised_sac, prioritised_modern_td3, half_sac, half_td3]
 
 
 @pytest.mark.parametrize("build", EVERY)
@@ -132,6 +150,30 @@ def test_a_restored_learner_goes_on_bit_for_bit(build: Callable[[], OffPolicy]) 
         assert one["critic_loss"] == other["critic_loss"]
     for name, value in learner.state().items():
         assert torch.equal(value, restored.state()[name]), name
+
+
+def test_bfloat16_is_for_processors_that_multiply_it() -> None:
+    def types(learner: OffPolicy) -> set[torch.dtype]:
+        assert isinstance(learner, Td3)
+        assert learner._hand is not None
+        return {learner._hand.critics.dtype, learner._hand.actor.forward(torch.zeros(3, 2))[1][-1].dtype}
+
+    assert types(half_td3()) == {torch.bfloat16}
+    with with_instructions("avx512_bf16"):
+        assert types(td3()) == {torch.float32}, "nobody wants it"
+    with with_instructions():
+        assert types(td3(bfloat16=True)) == {torch.float32}
+    with mock.patch.object(torch, "cpu", object()):  # an older torch
+        assert types(td3(bfloat16=True)) == {torch.float32}
+
+
+def test_bfloat16_changes_what_is_multiplied_and_nothing_that_is_kept() -> None:
+    torch.manual_seed(0)
+    learner, env = half_td3(), Drift()
+    for _ in range(3):
+        learner.iterate(env)
+    kept = {value.dtype for name, value in learner.state().items() if "net." in name or "exp_avg" in name}
+    assert kept == {torch.float32}
 
 
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 2.5])
@@ -185,7 +227,14 @@ def test_impossible_exponents_are_refused(key: str, value: float) -> None:
         read_record(SacParams, {key: value}, file=Path("a.toml"), key="sac")
 
 
-@pytest.mark.parametrize(("wrong", "key"), [({"replay": 20}, "sac.replay"), ({"hidden": ()}, "sac.hidden")])
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ({"replay": 20}, "sac.replay"),
+        ({"hidden": ()}, "sac.hidden"),
+        ({"bfloat16": True, "modern": Modern()}, r"sac\.bfloat16: is for plain critics, got True; .* false"),
+    ],
+)
 def test_impossible_tables_are_refused(wrong: dict[str, object], key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         SacParams(**wrong, n_step=3).check("sac", worlds=16, processes=1, file=Path("a.toml"))  # type: ignore[arg-type]
