@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from robotrl.bench.in_original import evaluate_original
 from robotrl.bench.logged import Row, read_rows, training_seconds
+from robotrl.bench.on_gpu import on_gpu
 from robotrl.bench.runs import FAILURE, Run, Tell, check_kept, choose, ended, train_all, with_keys
 from robotrl.bench.style import BLUE, INK, WIDTH_IN, look
 from robotrl.cli.algorithms import EVALUATION
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
 
+Device = Literal["cpu", "cuda"]
 FOLDER, ORIGINAL = Path("runs/goals"), "original.json"
 """Where the runs are kept; file in a run's folder with its scores in the original environment."""
 EPISODES = 200
@@ -39,10 +41,10 @@ class Entry:
     target: float
     """Share of episodes with success at their last step that every seed should reach."""
 
-    def run(self, seed: int) -> Run:
+    def run(self, seed: int, device: Device = "cpu") -> Run:
         """Return the training run with this seed."""
-        text = read_text(find_shipped("configs", self.name))
-        return Run(f"{self.name}/seed{seed}", with_keys(text, {"seed": str(seed)}))
+        text = with_keys(read_text(find_shipped("configs", self.name)), {"seed": str(seed)})
+        return Run(f"{self.name}/seed{seed}", text if device == "cpu" else on_gpu(text))
 
 
 ENTRIES = (
@@ -72,6 +74,7 @@ def bench_goals(
     jobs: int,
     tell: Tell,
     entries: Sequence[Entry] = ENTRIES,
+    device: Device = "cpu",
 ) -> dict[str, Any]:
     """Train what is chosen and not yet finished, then report on everything that the folder holds.
 
@@ -82,6 +85,7 @@ def bench_goals(
         jobs: runs at once; with 0 nothing is trained.
         tell: told about the progress.
         entries: to choose from.
+        device: of worlds and learner; on a GPU a run ends with the first evaluation of 80 % or more.
 
     Returns:
         `entries`: one record for each with a run that ended: what was wanted, and of every run the seed,
@@ -92,14 +96,16 @@ def bench_goals(
     """
     chosen = choose(entries, only)
     if jobs:
-        train_all([e.run(seed) for e in chosen for seed in range(seeds or e.seeds)], folder, jobs, tell)
-    return {"entries": [record for entry in entries if (record := _record(entry, folder))["runs"]]}
+        train_all(
+            [e.run(seed, device) for e in chosen for seed in range(seeds or e.seeds)], folder, jobs, tell
+        )
+    return {"entries": [record for entry in entries if (record := _record(entry, folder, device))["runs"]]}
 
 
-def _record(entry: Entry, folder: Path) -> dict[str, Any]:
+def _record(entry: Entry, folder: Path, device: Device) -> dict[str, Any]:
     places = sorted((folder / entry.name).glob("seed*"))
     done = {int(place.name.removeprefix("seed")): place for place in places if ended(place)}
-    check_kept([entry.run(seed) for seed in done], folder)
+    check_kept([entry.run(seed, device) for seed in done], folder)
     runs = [{"seed": seed, **_run(place)} for seed, place in done.items()]
     return {"name": entry.name, "task": entry.task, "target": entry.target, "runs": runs}
 

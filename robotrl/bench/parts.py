@@ -24,6 +24,8 @@ class Ask:
     """Runs at once; with 0 nothing is trained."""
     seeds: int | None
     only: tuple[str, ...]
+    device: goals.Device = "cpu"
+    """Of `goals`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def _time(ask: Ask, tell: Tell) -> dict[str, Any]:
 
 
 def _goals(ask: Ask, tell: Tell) -> dict[str, Any]:
-    return goals.bench_goals(ask.folder, ask.only, ask.seeds, ask.jobs, tell)
+    return goals.bench_goals(ask.folder, ask.only, ask.seeds, ask.jobs, tell, device=ask.device)
 
 
 PARTS: Mapping[str, Part] = MappingProxyType(

@@ -68,7 +68,7 @@ class Bench:
     policy: str = "quad12_walk"
     """A policy, for `deploy` and `safe`."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where `sim` runs: CPU threads, or a GPU with MuJoCo Warp."""
+    """Where `sim` and `learn --goals` run: CPU threads, or a GPU with MuJoCo Warp."""
     threads: int = 2
     """Physics threads, for `sim`; cores of either side, for `learn --speed`."""
     returns: bool = False
@@ -82,7 +82,8 @@ class Bench:
     time: bool = False
     """`learn`: seconds of PPO on two cores until a return is reached; for an otherwise idle machine."""
     folder: Path | None = None
-    """Where the runs of such a flag, or of `finetune`, are kept; by default runs/<flag>."""
+    """Where the runs of such a flag, or of `finetune`, are kept; by default runs/<flag>, of a GPU
+    runs/<flag>_cuda."""
     minutes: float = 60.0
     """How long `soak` takes."""
     seconds: float = 60.0
@@ -90,8 +91,8 @@ class Bench:
     ticks: int = 10_000_000
     """How many `gate` draws."""
     jobs: int | None = None
-    """Runs of such a flag at once, by default 2, always one for --time; 0 trains nothing and tells of what is
-    there. Processes of `gate`, by default 1."""
+    """Runs of such a flag at once, by default 2, on a GPU 1, always one for --time; 0 trains nothing and
+    tells of what is there. Processes of `gate`, by default 1."""
     seeds: int | None = None
     """Of each run of such a flag, or of `finetune`, instead of its own number."""
     only: tuple[str, ...] = ()
@@ -167,6 +168,10 @@ class Bench:
             if getattr(self, option) and (part or self.what) not in fitting:
                 allowed = ", ".join(name if name in ("safe", "finetune") else f"--{name}" for name in fitting)
                 raise BadInputError("is not an option of this", key=f"--{option}", allowed=f"with {allowed}")
+        if self.device != "cpu" and (part or self.what) not in ("goals", "sim"):
+            raise BadInputError(
+                "is not for this", key="--device", value=self.device, allowed="with sim and --goals"
+            )
         for option, least in (("jobs", 1 if self.what == "gate" else 0), ("seeds", 1), ("ticks", 1)):
             if (value := getattr(self, option)) is not None and value < least:
                 raise BadInputError("is too few", key=f"--{option}", value=value, allowed=f"{least} or more")
@@ -180,7 +185,10 @@ class Bench:
         from robotrl.bench.progress import progress
 
         part = PARTS[name]
-        ask = Ask(self.folder or part.folder, 2 if self.jobs is None else self.jobs, self.seeds, self.only)
+        on_gpu = self.device == "cuda"
+        folder = self.folder or part.folder.with_name(part.folder.name + "_cuda" * on_gpu)
+        jobs = (1 if on_gpu else 2) if self.jobs is None else self.jobs
+        ask = Ask(folder, jobs, self.seeds, self.only, self.device)
         try:
             with progress() as tell:
                 figures = part.measure(ask, tell)

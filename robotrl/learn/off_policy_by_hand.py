@@ -11,6 +11,7 @@ moments, and the last layers, whose outputs are actions and returns, keep the pa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,9 @@ def half(wanted: bool, device: torch.device) -> torch.dtype | None:
 
     Without them such products take many times longer; a torch that cannot tell has none for us.
     """
-    found = getattr(torch.cpu, "get_capabilities", dict)() if wanted and device.type == "cpu" else {}
+    if not wanted or device.type != "cpu":
+        return None
+    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if found.get("avx512_bf16") or found.get("amx_bf16") else None
 
 

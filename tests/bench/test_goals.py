@@ -14,7 +14,7 @@ from rich.console import Console
 from robotrl.bench import goals
 from robotrl.bench.goals import ENTRIES, Entry, bench_goals, draw_goals, goals_tables
 from robotrl.bench.runs import Tell
-from robotrl.cli.gymfile import parse_training
+from robotrl.cli.gymfile import GymJob, parse_training
 from robotrl.errors import BadInputError
 
 PUSH = ENTRIES[1]
@@ -51,6 +51,22 @@ def test_every_entry_is_a_run_that_can_be_trained(entry: Entry, tmp_path: Path) 
     assert run.name == f"{entry.name}/seed3"
     assert tomllib.loads(run.text)["env"] == f"robotrl/{entry.task}"
     assert parse_training(run.text, tmp_path).config.seed == 3
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[entry.name for entry in ENTRIES])
+def test_a_gpu_learns_from_as_many_samples_a_step_and_stops_at_four_in_five(
+    entry: Entry, tmp_path: Path
+) -> None:
+    mine, own = (tomllib.loads(entry.run(3, device).text) for device in ("cuda", "cpu"))
+    job = parse_training(entry.run(3, "cuda").text, tmp_path)
+    assert isinstance(job, GymJob)
+    sim, params = job.config.sim, job.config.algorithm_params
+    assert (sim.backend, sim.device, sim.threads) == ("warp", "cuda", 1)
+    assert params.start == sim.worlds * params.steps, "one episode of every world is random"
+    table = own[own["algorithm"]]
+    assert params.batch * params.updates_per_step == table["batch"] * table["updates_per_step"]
+    assert mine["target"] == {"figure": "success_last", "at_least": 0.8}
+    assert mine["steps"] >= own["steps"]
 
 
 def test_a_run_tells_its_curve_and_is_judged_in_the_original_once(

@@ -17,6 +17,10 @@ from robotrl.cli import main as cli
     [
         (["learn", "--returns", "--time"], "--returns --time: are given together; allowed: one"),
         (["sim", "--ablation"], "--ablation: is a flag of `learn`, not of `sim`"),
+        (
+            ["train", "--device", "cuda"],
+            "--device: is not for this, got 'cuda'; allowed: with sim and --goals",
+        ),
         (["learn", "--seeds", "3"], "--seeds: is not an option of this; allowed: with --returns, "),
         (["learn", "--time", "--plot", "x.png"], "--plot: is not an option of this; allowed: with --returns"),
         (

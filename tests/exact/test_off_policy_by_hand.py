@@ -106,7 +106,7 @@ def apart(found: Tensor, exact: Tensor) -> float:
 
 
 def test_products_in_bfloat16_come_near_the_exact_ones() -> None:
-    """A unit's output is rounded by 2^-9 of itself; gradients also lose units that end on zero's other side."""
+    """Outputs are rounded by 2^-9 of themselves; gradients also lose units that end on zero's other side."""
     learner = Td3(Td3Params(hidden=(64, 64)), SEEN, PRIVILEGED, *SIZES)
     critics, trunk, x = learner.critics, learner.policy.net[0], torch.randn(1000, SEEN + PRIVILEGED)
     action, target = torch.rand(1000, 2) * 2 - 1, torch.randn(1000)

@@ -99,7 +99,7 @@ def prioritised_modern_td3() -> OffPolicy:
 def with_instructions(*names: str) -> AbstractContextManager[object]:
     """A processor with these of the instructions that torch knows."""
     own = {"avx2": True, "avx512_bf16": False, "amx_bf16": False} | dict.fromkeys(names, True)
-    return mock.patch.object(torch.cpu, "get_capabilities", lambda: own)
+    return mock.patch.object(torch.cpu, "get_capabilities", return_value=own)
 
 
 def half_sac() -> OffPolicy:
