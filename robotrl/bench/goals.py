@@ -182,7 +182,7 @@ def draw_goals(figures: Mapping[str, Any], file: Path) -> None:
     with look():
         figure = Figure(figsize=(WIDTH_IN, 2.8), layout="constrained")
         for place, entry in enumerate(entries):
-            _draw(figure.add_subplot(1, len(entries), place + 1), entry)
+            _draw(figure.add_subplot(1, len(entries), place + 1, ylabel="" if place else "success"), entry)
         figure.savefig(file, dpi=DPI)
 
 

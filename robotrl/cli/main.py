@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
+import select
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -94,7 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: by the parser: 0 after `--help`, 2 after a wrong option.
     """
     try:
-        return _parse(arguments).run()
+        code = _parse(arguments).run()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        return PROBLEM
     except (BadInputError, PortError, ScreenError) as error:
         return _fail(str(error), WRONG_USE)
     except DivergedError as error:
@@ -115,6 +123,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"this command needs {package}: pip install 'robotrl[{extra}]'", WRONG_USE)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
+
+
+def _unread() -> bool:
+    """Whether nobody reads what is printed any more, as behind `| head`; if so the rest goes nowhere."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 def _parse(arguments: Sequence[str] | None) -> Command:

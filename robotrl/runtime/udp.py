@@ -119,9 +119,10 @@ def _bound(bind: tuple[str, int], token: str | None) -> socket.socket:
     bound.setblocking(False)
     try:
         bound.bind(bind)
-    except OSError as error:
+    except (OSError, TypeError) as error:  # TypeError: no name of a host, as with two dots
         bound.close()
-        raise BadInputError(f"cannot be bound ({error.strerror})", key="--udp", value=name) from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadInputError(f"cannot be bound ({reason})", key="--udp", value=name) from error
     if token is None and not ip_address(bound.getsockname()[0]).is_loopback:
         bound.close()
         raise BadInputError("can be reached by others and needs a token", key="--udp", value=name)

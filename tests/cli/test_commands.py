@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -34,6 +37,18 @@ def test_no_or_unknown_command_is_wrong_use(arguments: list[str], capsys: pytest
         cli.main(arguments)
     assert ended.value.code == cli.WRONG_USE
     assert "report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["bench", "table"]])
+def test_a_reader_that_has_gone_is_no_problem_to_tell_of(arguments: list[str]) -> None:
+    """As behind `| head`, which closes its end when it has its lines."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as unread:
+        done = subprocess.run(
+            [sys.executable, "-m", "robotrl", *arguments], stdout=unread, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (cli.PROBLEM, b"")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,7 @@ GOALS = {"goal": ((-1.0, 0.0), (1.0, 0.5))}
         (["--udp", "65536"], "--udp: is no address"),
         (["--udp", "0.0.0.0:9870"], "--udp: can be reached by others and needs a token"),
         (["--udp", "203.0.113.1:9870", "--udp-token", "t"], "--udp: cannot be bound"),
+        (["--udp", "\u00e4..b:9870", "--udp-token", "t"], "--udp: cannot be bound (encoding"),
         (["--udp", "9870", "--link-timeout-s", "nan"], "--link-timeout-s: is no time, got nan"),
         (["--link-timeout-s", "0"], "--link-timeout-s: is no time, got 0.0; allowed: above 0"),
         (["--velocity", "nan", "0", "0"], "--velocity: is no command, got (nan, 0.0, 0.0); allowed: finite"),
