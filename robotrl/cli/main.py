@@ -96,13 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: by the parser: 0 after `--help`, 2 after a wrong option.
     """
     try:
-        code = _parse(arguments).run()
+        code = _run(arguments)
         sys.stdout.flush()
-        return code
     except BrokenPipeError:
         if not _unread():
             raise
         return PROBLEM
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run one command; an error of ours is one line."""
+    try:
+        return _parse(arguments).run()
     except (BadInputError, PortError, ScreenError) as error:
         return _fail(str(error), WRONG_USE)
     except DivergedError as error:

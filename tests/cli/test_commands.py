@@ -44,10 +44,9 @@ def test_a_reader_that_has_gone_is_no_problem_to_tell_of(arguments: list[str]) -
     """As behind `| head`, which closes its end when it has its lines."""
     reader, writer = os.pipe()
     os.close(reader)
-    with open(writer, "wb") as unread:
-        done = subprocess.run(
-            [sys.executable, "-m", "robotrl", *arguments], stdout=unread, stderr=subprocess.PIPE, check=False
-        )
+    command = [sys.executable, "-m", "robotrl", *arguments]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
     assert (done.returncode, done.stderr) == (cli.PROBLEM, b"")
 
 
