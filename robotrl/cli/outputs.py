@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from robotrl.errors import BadInputError
@@ -43,3 +47,29 @@ def check_policy_file(file: Path) -> None:
                 "stands here and belongs to another policy", file=beside, allowed="a folder of its own"
             )
     check_folder(file.parent)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make a folder if need be, and keep others out that ask for it too, until this process ends at the latest.
+
+    A file system without locks keeps nobody out.
+
+    Raises:
+        BadInputError: another process is in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise BadInputError(
+            "another process is training this run", file=folder, allowed="stop it first"
+        ) from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(held)

@@ -73,34 +73,38 @@ class Train:
         Under `torchrun` this process is one rank of those that it started; otherwise it starts the
         others itself, as many as `[sim] processes` says.
         """
+        from robotrl.cli.outputs import alone_in
         from robotrl.learn.group import launched
 
         folder, text = self._plan()
         resume, place = self.resume is not None, launched()
         if place is not None:
             return folder, self._launched(place, folder, text, quiet)
-        _write(folder, text)
-        with Ranks(folder, resume) as group:
-            return folder, _lead(folder, group, resume, quiet)
+        with alone_in(folder):
+            _write(folder, text)
+            with Ranks(folder, resume) as group:
+                return folder, _lead(folder, group, resume, quiet)
 
     def _launched(self, place: Place, folder: Path, text: str, quiet: bool) -> bool:
         """Train as one rank of those that `torchrun` started; all see the same folder."""
         import torch
 
         from robotrl.cli.gymfile import parse_training
+        from robotrl.cli.outputs import alone_in
         from robotrl.learn.group import Group
 
         sim = parse_training(text, folder).config.sim
         if sim.device == "cuda":
             torch.cuda.set_device(place.local_rank)
-        group = Group(place.rank, place.size, device=sim.device)
-        if place.rank == 0:
-            _write(folder, text)
-        group.wait()
+        group, resume = Group(place.rank, place.size, device=sim.device), self.resume is not None
         if place.rank > 0:
-            _follow(folder, group, self.resume is not None)
+            group.wait()
+            _follow(folder, group, resume)
             return True
-        return _lead(folder, group, self.resume is not None, quiet)
+        with alone_in(folder):
+            _write(folder, text)
+            group.wait()
+            return _lead(folder, group, resume, quiet)
 
     def _plan(self) -> tuple[Path, str]:
         """Refuse what is wrong, without writing anything; returns the run's folder and its TOML."""
@@ -217,10 +221,9 @@ def _check_free(config: Path, source: Path, text: str) -> None:
 
 
 def _write(folder: Path, text: str) -> None:
-    """Make the run's folder with its own copy of the configuration."""
+    """Give the run's folder its own copy of the configuration."""
     from robotrl.cli.runfile import CONFIG
 
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 

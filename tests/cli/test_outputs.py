@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from robotrl.cli.main import WRONG_USE, main
-from robotrl.cli.outputs import check_folder, check_policy_file
+from robotrl.cli.outputs import alone_in, check_folder, check_policy_file
 from robotrl.cli.train import Train
 from robotrl.errors import BadInputError
 from robotrl.spec.shipped import find_shipped
@@ -90,3 +92,31 @@ def test_a_key_is_found_however_its_equals_sign_is_spaced(equals: str, config: P
     train = Train(config=str(config), env="robotrl/Hopper-v5", out=tmp_path / "run", seed=7, steps=9000)
     table = tomllib.loads(train._plan()[1])
     assert (table["seed"], table["steps"], table["env"]) == (7, 9000, "robotrl/Hopper-v5")
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with alone_in(folder):
+        with pytest.raises(
+            BadInputError, match=f"{folder}: another process is training this run; allowed: stop"
+        ):
+            Train(config=str(config), out=folder).train(quiet=True)
+        assert list(folder.iterdir()) == []
+    with alone_in(folder):
+        pass
+
+
+HOLD = "import sys, pathlib; from robotrl.cli.outputs import alone_in"
+HOLD += "\nwith alone_in(pathlib.Path(sys.argv[1])): print(); input()"
+
+
+def test_a_process_that_is_killed_leaves_its_run_to_others(tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(BadInputError), alone_in(tmp_path):
+            pass
+        holder.kill()
+    with alone_in(tmp_path):
+        pass
