@@ -51,7 +51,7 @@ def check_policy_file(file: Path) -> None:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder if need be, and keep others out that ask for it too, until this process ends at the latest.
+    """Make a folder if need be, and keep others out that ask for it too, at most while this process lives.
 
     A file system without locks keeps nobody out.
 
