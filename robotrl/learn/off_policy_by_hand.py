@@ -5,8 +5,8 @@ is saved are products that nobody asks for (slopes of observations, or of a crit
 the actor learns; a critic where it is not the lowest), copies, and slow shapes (a product with few
 columns is quick only as its transpose). The losses themselves are defined in the algorithms' files.
 
-Products between hidden layers, nearly all of the arithmetic, can be in bfloat16: sums, parameters,
-moments, and the last layers, whose outputs are actions and returns, keep the parameters' precision.
+Hidden layers, nearly all of the arithmetic, can be in bfloat16, what they see being rounded so too.
+Parameters, moments, and last layers, whose outputs are actions and returns, keep their own precision.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class HandCritics:
     """Plain critics with one output each.
 
     Attributes:
-        dtype: of the products between hidden layers; the parameters' own if None is given.
+        dtype: of the hidden layers' products; the parameters' own if None is given.
     """
 
     def __init__(self, critics: Critics, dtype: torch.dtype | None = None) -> None:
