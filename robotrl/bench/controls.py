@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from robotrl.errors import PolicyError
 from robotrl.runtime.policy import Policy
 from robotrl.sim.boxed import BoxTransition, UnitActions
 from robotrl.spec.fit import incompatibilities
+
+if TYPE_CHECKING:
+    from robotrl.sim.build import Backend
 
 
 class ControlDriver:
@@ -45,7 +49,7 @@ class ControlDriver:
         return stepped
 
 
-def score_file(job: GymJob, file: Path, threads: int = 2) -> dict[str, float]:
+def score_file(job: GymJob, file: Path, threads: int = 2, backend: Backend = "native") -> dict[str, float]:
     """Score a policy file in the worlds of training; as `robotrl.bench.episodes.evaluate_episodes`.
 
     What the file says is done where it gives the task's controls; one that drives a robot has its network
@@ -55,10 +59,11 @@ def score_file(job: GymJob, file: Path, threads: int = 2) -> dict[str, float]:
         job: trained it.
         file: the policy.
         threads: of the physics.
+        backend: as `robotrl.bench.episodes.evaluate_episodes`.
 
     Raises:
         PolicyError: as `ControlDriver`.
     """
     if simulated_name(job):
-        return score_episodes(job, lambda env: ControlDriver(job, env, file).tick, threads)
-    return score_actor(job, trained_actor(job, file), threads)
+        return score_episodes(job, lambda env: ControlDriver(job, env, file).tick, threads, backend)
+    return score_actor(job, trained_actor(job, file), threads, backend)

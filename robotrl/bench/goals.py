@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from robotrl.bench.in_original import evaluate_original
 from robotrl.bench.logged import Row, read_rows, training_seconds
-from robotrl.bench.on_gpu import on_gpu
+from robotrl.bench.on_gpu import AT_LEAST, on_gpu
 from robotrl.bench.runs import FAILURE, Run, Tell, check_kept, choose, ended, train_all, with_keys
 from robotrl.bench.style import BLUE, INK, WIDTH_IN, look
 from robotrl.cli.algorithms import EVALUATION
@@ -107,7 +107,8 @@ def _record(entry: Entry, folder: Path, device: Device) -> dict[str, Any]:
     done = {int(place.name.removeprefix("seed")): place for place in places if ended(place)}
     check_kept([entry.run(seed, device) for seed in done], folder)
     runs = [{"seed": seed, **_run(place)} for seed, place in done.items()]
-    return {"name": entry.name, "task": entry.task, "target": entry.target, "runs": runs}
+    target = entry.target if device == "cpu" else AT_LEAST
+    return {"name": entry.name, "task": entry.task, "target": target, "runs": runs}
 
 
 def _run(place: Path) -> dict[str, Any]:

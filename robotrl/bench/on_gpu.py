@@ -30,6 +30,7 @@ def on_gpu(text: str) -> str:
         "sim.threads": "1",
         f"{name}.start": str(iteration),
         f"{name}.batch": str(BATCH),
+        f"{name}.bfloat16": "false",
         f"{name}.updates_per_step": repr(table["updates_per_step"] * table["batch"] / BATCH),
     }
     target = f'[target]\nfigure = "success_last"\nat_least = {AT_LEAST}'

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from robotrl.cli.outputs import alone_in
 from robotrl.cli.runfile import CONFIG, SCORES
 from robotrl.errors import BadInputError, CheckpointError, GroupError
 from robotrl.learn.checkpoint import FOLDER, keep_only, newest_checkpoint
@@ -184,9 +185,9 @@ def train_all(
 
 def _start(run: Run, folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a run, or go on with one from its newest checkpoint."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(run.text, encoding="utf-8")
-    target = ["--resume", folder] if _resumable(folder) else [folder / CONFIG, "--out", folder]
+    with alone_in(folder):
+        (folder / CONFIG).write_text(run.text, encoding="utf-8")
+        target = ["--resume", folder] if _resumable(folder) else [folder / CONFIG, "--out", folder]
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
             [*command, *map(str, target), "--json"],

@@ -223,11 +223,14 @@ def _start(worlds: Worlds) -> Start:
 
 def _environment_turn(env: Stepped, actions: Tensor) -> tuple[float, list[Asked]]:
     """Step with each row of `actions`; the seconds it took, and what reached the physics."""
+    on_gpu = env.worlds.device.type == "cuda"
     with _recorded(env.worlds) as asked:
+        if on_gpu:  # what was asked for before is not this turn's
+            torch.cuda.synchronize()
         started = time.perf_counter()
         for action in actions:
             env.step(action)
-        if env.worlds.device.type == "cuda":
+        if on_gpu:
             torch.cuda.synchronize()
         return time.perf_counter() - started, asked
 

@@ -70,6 +70,8 @@ def evaluate_through_runtime(file: Path, episodes: int | None = None) -> dict[st
         raise PolicyError(f"does not fit {robot.file}: {'; '.join(problems)}", file=file)
     policy.replay_golden()
     if isinstance(job, GymJob):
+        if SUCCESS[0] not in policy.contract.provenance.scores:
+            raise PolicyError("was not scored in training", file=file, key="contract.provenance.scores")
         return _reach(job, robot, policy, file, episodes or GOAL_EPISODES)
     assert isinstance(robot, RobotSpec)  # whose policy walks
     return _walk(job, robot, policy, file, episodes or WALKS)
@@ -83,7 +85,7 @@ def _reach(job: GymJob, robot: Hardware, policy: Policy, file: Path, episodes: i
     shares = success_shares(torch.tensor((trials.last, trials.reached)))
     return {
         "episodes": float(episodes),
-        RATIO: shares[SUCCESS[0]] / trained[SUCCESS[0]],
+        **({RATIO: shares[SUCCESS[0]] / trained[SUCCESS[0]]} if trained[SUCCESS[0]] > 0 else {}),
         **shares,
         **{TRAINING + name: value for name, value in trained.items() if name.startswith(SUCCESS)},
         **_stops(sum(trials.stopped), report),

@@ -12,6 +12,7 @@ import tyro
 from robotrl.errors import BadInputError, PolicyError
 
 if TYPE_CHECKING:
+    from robotrl.cli.gymfile import AnyJob
     from robotrl.sim.build import Backend
 
 EPISODES, FEWEST_EPISODES = 200, 2
@@ -35,7 +36,7 @@ class Eval:
     threads: int = 2
     """CPU threads for the physics."""
     warp: bool = False
-    """Simulate a Gymnasium run's episodes by MuJoCo Warp, on its CPU device: does it do as well there?"""
+    """Simulate a Gymnasium task's episodes by MuJoCo Warp, on its CPU device: does it do as well there?"""
     original: bool = False
     """Run a classic, Fetch or Hand task's episodes one by one in Gymnasium's or Gymnasium-Robotics' own
     environment."""
@@ -60,13 +61,17 @@ class Eval:
         elif self.original:
             scores = self._in_original()
         elif (folder / CONFIG).is_file():
-            scores = score_run(folder, self.threads, "warp" if self.warp else "native")
+            scores = score_run(folder, self.threads, self._backend)
         else:
-            scores = score_policy(find_shipped("policies", self.policy), self.threads)
+            scores = score_policy(find_shipped("policies", self.policy), self.threads, self._backend)
         if self.card:
             keep_in_card(find_shipped("policies", self.policy), self.through is not None, scores)
         print_scores(scores, title=self.policy, as_json=self.json)
         return 0
+
+    @property
+    def _backend(self) -> Backend:
+        return "warp" if self.warp else "native"
 
     def _in_original(self) -> dict[str, float]:
         from robotrl.bench.in_original import evaluate_beside_training
@@ -96,8 +101,6 @@ class Eval:
         flags = [name for name, value in given.items() if value]
         if len(flags) > 1:
             raise BadInputError("are given together", key=" ".join(flags), allowed="one")
-        if self.warp and not Path(self.policy).is_dir():
-            raise BadInputError("is no folder of a run, as --warp needs", value=self.policy)
         if not (self.original or self.through):
             for key, value in {"--episodes": self.episodes, "--card": self.card}.items():
                 if value:
@@ -135,13 +138,11 @@ def score_run(folder: Path, threads: int = 2, backend: Backend = "native") -> di
     """
     from robotrl.bench.episodes import evaluate_episodes
     from robotrl.bench.evaluate import evaluate_run
-    from robotrl.cli.gymfile import OURS, GymJob, read_training
+    from robotrl.cli.gymfile import GymJob, read_training
     from robotrl.cli.runfile import config_of
 
     job = read_training(config_of(folder))
-    if backend != "native" and not (isinstance(job, GymJob) and job.config.env.startswith(OURS)):
-        allowed = f"a run whose env starts with {OURS}"
-        raise BadInputError("cannot simulate it", file=folder, key="--warp", allowed=allowed)
+    _check_backend(job, backend, folder)
     if isinstance(job, GymJob):
         return evaluate_episodes(folder, threads, backend)
     return evaluate_run(folder, threads)
@@ -158,15 +159,35 @@ def keep_in_card(file: Path, through: bool, scores: dict[str, float]) -> None:
     file.with_name("card.md").write_text(card_of(file), encoding="utf-8")
 
 
-def score_policy(file: Path, threads: int = 2) -> dict[str, float]:
-    """Score a policy file of any kind in the simulation that it was trained in."""
+def _check_backend(job: AnyJob, backend: Backend, place: Path) -> None:
+    """Refuse a backend that cannot simulate what a job trains on.
+
+    Raises:
+        BadInputError: it is Warp, and not a Gymnasium task of ours.
+    """
+    from robotrl.cli.gymfile import OURS, GymJob
+
+    if backend != "native" and not (isinstance(job, GymJob) and job.config.env.startswith(OURS)):
+        allowed = f"what was trained on an env that starts with {OURS}"
+        raise BadInputError("cannot simulate it", file=place, key="--warp", allowed=allowed)
+
+
+def score_policy(file: Path, threads: int = 2, backend: Backend = "native") -> dict[str, float]:
+    """Score a policy file of any kind in the simulation that it was trained in.
+
+    Raises:
+        BadInputError: the backend cannot simulate it.
+    """
     from robotrl.bench.controls import score_file
     from robotrl.bench.episodes import trained_job
     from robotrl.bench.evaluate import evaluate_policy
     from robotrl.cli.gymfile import GymJob
 
     job = trained_job(file)
-    return score_file(job, file, threads) if isinstance(job, GymJob) else evaluate_policy(file, threads)
+    _check_backend(job, backend, file)
+    if isinstance(job, GymJob):
+        return score_file(job, file, threads, backend)
+    return evaluate_policy(file, threads)
 
 
 def print_scores(scores: dict[str, float], title: str, as_json: bool) -> None:

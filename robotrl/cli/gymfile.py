@@ -134,6 +134,9 @@ def _gym_job(text: str, table: dict[str, Any], file: Path) -> GymJob:
     steps, sparse = (task.episode_steps, task.sparse) if task else (0, True)
     config.check(config.sim.worlds, config.sim.processes, file, steps, sparse)
     config.sim.check(file)
+    if config.sim.device != "cpu" and getattr(config.algorithm_params, "bfloat16", False):
+        key = f"{config.algorithm}.bfloat16"
+        raise ConfigError("is for updates on a CPU", file=file, key=key, value=True, allowed="false")
     probe = named.build(WorldsParams(worlds=1, processes=1), 1, 0, 1, None)
     goals = _goals(probe) if isinstance(probe, GoalEnv) else None
     robot = task.deployment.robot if task and task.deployment else ""

@@ -8,6 +8,7 @@ import os
 import select
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
@@ -87,7 +88,7 @@ BENCH_BUS_PACKAGES = frozenset({"dynamixel_sdk"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
+    """Run one command and return its exit code; `PROBLEM` where nobody reads what it prints.
 
     Args:
         arguments: what follows `robotrl`; None reads the process's own.
@@ -97,10 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         code = _run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed
+            sys.stdout.flush()
     except BrokenPipeError:
         if not _unread():
             raise
+        _print_no_more()
         return PROBLEM
     return code
 
@@ -132,13 +135,16 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _unread() -> bool:
-    """Whether nobody reads what is printed any more, as behind `| head`; if so the rest goes nowhere."""
+    """Whether nobody reads what is printed any more, as behind `| head`."""
     poll = select.poll()
-    poll.register(sys.stdout, 0)
-    gone = any(event & select.POLLERR for _, event in poll.poll(0))
-    if gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return gone
+    poll.register(sys.stdout, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _print_no_more() -> None:
+    """Let the rest of what is printed go nowhere, so that Python need not tell of it when it ends."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _parse(arguments: Sequence[str] | None) -> Command:

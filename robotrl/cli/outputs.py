@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from robotrl.errors import BadInputError
+
+LOCK = "lock"
+"""File in a run's folder that the process which trains it holds."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""What file systems say that have no locks; on these nobody is kept out."""
 
 
 def check_folder(folder: Path) -> None:
@@ -51,25 +56,19 @@ def check_policy_file(file: Path) -> None:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder if need be, and keep others out that ask for it too, at most while this process lives.
-
-    A file system without locks keeps nobody out.
+    """Make a run's folder if need be, and keep others out that ask for it too while this process lives.
 
     Raises:
         BadInputError: another process is in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(held)
-        raise BadInputError(
-            "another process is training this run", file=folder, allowed="stop it first"
-        ) from None
-    except OSError:
-        pass
-    try:
+    with (folder / LOCK).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sentence = "another process is training this run"
+            raise BadInputError(sentence, file=folder, allowed="stop it first") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         yield
-    finally:
-        os.close(held)

@@ -81,6 +81,7 @@ class Train:
         if place is not None:
             return folder, self._launched(place, folder, text, quiet)
         with alone_in(folder):
+            self._check_new(folder)
             _write(folder, text)
             with Ranks(folder, resume) as group:
                 return folder, _lead(folder, group, resume, quiet)
@@ -96,12 +97,15 @@ class Train:
         sim = parse_training(text, folder).config.sim
         if sim.device == "cuda":
             torch.cuda.set_device(place.local_rank)
-        group, resume = Group(place.rank, place.size, device=sim.device), self.resume is not None
+        resume = self.resume is not None
         if place.rank > 0:
+            group = Group(place.rank, place.size, device=sim.device)
             group.wait()
             _follow(folder, group, resume)
             return True
-        with alone_in(folder):
+        with alone_in(folder):  # before it joins the others, who would wait for it
+            self._check_new(folder)
+            group = Group(0, place.size, device=sim.device)
             _write(folder, text)
             group.wait()
             return _lead(folder, group, resume, quiet)
@@ -110,7 +114,7 @@ class Train:
         """Refuse what is wrong, without writing anything; returns the run's folder and its TOML."""
         from robotrl.cli.outputs import check_folder
         from robotrl.cli.runfile import CONFIG
-        from robotrl.learn.checkpoint import FOLDER, newest_checkpoint
+        from robotrl.learn.checkpoint import newest_checkpoint
         from robotrl.spec.records import read_text
         from robotrl.spec.shipped import find_shipped
 
@@ -126,11 +130,17 @@ class Train:
         file = find_shipped("configs", self.config)
         text, seed = self._checked(_initialised(read_text(file), self.init_from), file)
         folder = self.out or Path("runs") / self._name(file, seed)
-        if (folder / FOLDER).exists():
-            raise BadInputError("already holds a run", file=folder, allowed="a new --out, or --resume")
+        self._check_new(folder)
         check_folder(folder)
         _check_free(folder / CONFIG, file, text)
         return folder, text
+
+    def _check_new(self, folder: Path) -> None:
+        """Refuse to begin a run over another one."""
+        from robotrl.learn.checkpoint import FOLDER
+
+        if not self.resume and (folder / FOLDER).exists():
+            raise BadInputError("already holds a run", file=folder, allowed="a new --out, or --resume")
 
     def _check_kept(self) -> None:
         """Refuse options that would make a resumed run another one."""

@@ -167,8 +167,7 @@ def lead(worker: Worker, quiet: bool) -> bool:
             done = worker.iterate(_share(worker, seconds))
             seconds = time.perf_counter() - start
             if passed(config.evaluate_every, before, done.steps):
-                threads = worker.group.size * config.sim.threads
-                scores = evaluation(worker.job, worker.learner.actor, threads)
+                scores = evaluation(worker.job, worker.learner.actor, _evaluation_threads(worker))
                 done.figures.update({EVALUATION + name: value for name, value in scores.items()})
             reached = config.target is not None and config.target.reached(done.figures)
             log.write(done, seconds, _share(worker, seconds))
@@ -177,6 +176,14 @@ def lead(worker: Worker, quiet: bool) -> bool:
         worker.save(seconds)
     worker.stop()
     return not interrupt.happened
+
+
+def _evaluation_threads(worker: Worker) -> int:
+    """As many as physics has while it trains; all there are while a GPU would wait."""
+    from robotrl.sim.gym import usable_cores
+
+    sim = worker.job.config.sim
+    return worker.group.size * sim.threads if sim.device == "cpu" else usable_cores()
 
 
 def evaluation(job: AnyJob, actor: Actor, threads: int) -> dict[str, float]:

@@ -13,7 +13,7 @@ from robotrl.learn.flat import Adam, Flat
 from robotrl.learn.group import Group
 from robotrl.learn.networks import plain_mlp
 from robotrl.learn.off_policy import OffPolicyParams
-from robotrl.learn.off_policy_by_hand import HandActor, half
+from robotrl.learn.off_policy_by_hand import HandActor, quick_bfloat16
 from robotrl.learn.target_critics import ADAM_EPS
 from robotrl.spec.records import Between
 
@@ -43,7 +43,7 @@ class DeterministicActor:
         self.target = copy.deepcopy(self.net).requires_grad_(False)
         self.adam = Adam(trunk.parameters(), params.lr, ADAM_EPS)
         self._target_flat, self._tau = Flat(self.target.parameters()), params.tau
-        dtype = half(params.bfloat16, self._target_flat.vector.device)
+        dtype = quick_bfloat16(params.bfloat16, self._target_flat.vector.device)
         self._target_hand = HandActor(self.target[0], dtype) if dtype else None
 
     def noisy(self, x: Tensor, noise: Tensor, std: float) -> Tensor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_NEVER = 2**62
+"""A step that never comes."""
+
 
 class Episodes:
     """Finished episodes of B worlds, by the numbers of their steps, which all worlds share.
@@ -17,6 +20,7 @@ class Episodes:
         self.begun = torch.zeros(worlds, dtype=torch.long, device=device)
         self._table = torch.zeros((0, 3), dtype=torch.long, device=device)
         self._chosen = torch.zeros(0, dtype=torch.bool, device=device)
+        self._oldest = _NEVER
         self._count()
 
     def __len__(self) -> int:
@@ -29,14 +33,16 @@ class Episodes:
         new = torch.stack((worlds, first, torch.full_like(first, last)), dim=-1)
         self._table, self._chosen = torch.cat((self._table, new)), torch.cat((self._chosen, chosen))
         self.begun = self.begun.index_fill(0, worlds, last + 1)
+        self._oldest = min(self._oldest, int(first.min()))
         self._count()
 
     def forget(self, oldest: int) -> None:
         """Drop episodes that began before step `oldest`."""
-        if oldest == 0:
+        if oldest <= self._oldest:
             return
         kept = self._table[:, 1] >= oldest
         self._table, self._chosen = self._table[kept], self._chosen[kept]
+        self._see_oldest()
         self._count()
 
     def find(self, share: Tensor, of_chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,7 +70,12 @@ class Episodes:
         device = self.begun.device
         self.begun, self._table = tensors["begun"].to(device), tensors["episodes"].to(device)
         self._chosen = tensors["chosen"].to(device)
+        self._see_oldest()
         self._count()
+
+    def _see_oldest(self) -> None:
+        """Find the first step of all, a number on the host, so that asking for it does not wait for a GPU."""
+        self._oldest = int(self._table[:, 1].min()) if len(self._table) else _NEVER
 
     def _count(self) -> None:
         """Count steps up to each episode: of all episodes, and of the chosen ones if there are any."""

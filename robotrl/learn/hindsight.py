@@ -28,12 +28,13 @@ class Hindsight:
     """The `hindsight` table of an off-policy algorithm."""
 
     strategy: Strategy = "future"
-    k: Annotated[float, Between(0)] = 4.0
+    k: Annotated[float, Between(0, 1e12)] = 4.0
     """Steps with an achieved goal for each with its own: the share k / (k + 1) is relabelled."""
     clip_targets: bool = False
     """To [-1 / (1 - gamma), 0], where returns lie if rewards are -1 or 0."""
     moved: Annotated[tuple[float, float], Within(0, 1e12)] = (0.0, 1e12)
-    """How far an episode's last achieved goal lies from its first one, if the episode is instructive."""
+    """How far an episode's last achieved goal lies from its first one, if the episode is instructive; for
+    goals that are positions, in m."""
     moved_share: Annotated[float, Between(0, 1)] = 0.0
     """Of the samples are drawn from instructive episodes alone, the others from all."""
 

@@ -67,7 +67,8 @@ class OffPolicyParams:
     hidden: tuple[Count, ...] = (256, 256)
     """Widths of the hidden layers of the actor, and of a critic that is not modern."""
     bfloat16: bool = False
-    """Multiply hidden layers in bfloat16 while updating, on processors that have instructions for it."""
+    """Multiply hidden layers in bfloat16 while updating, but for SAC's policy in targets; on x86 processors
+    with AVX-512 BF16 or AMX, in float32 on others."""
     modern: Modern | None = None
     """Replaces the critics, scales rewards and holds exploration noise."""
     exploration: Exploration | None = None
@@ -187,7 +188,7 @@ class OffPolicy(ABC):
         self._spread = Spread(params.exploration, self.generator) if params.exploration else None
         self._replay: Replay | None = None
         self._priorities: Priorities | None = None
-        self._steps_done, self.updates_done, self._owed = 0, 0, 0.0
+        self._steps_done, self.updates_done, self._owed, self._ready = 0, 0, 0.0, False
 
     @abstractmethod
     def explore(self, x: Tensor, noise: Tensor) -> Tensor:
@@ -361,12 +362,19 @@ class OffPolicy(ABC):
     def _due(self, steps: int) -> int:
         """Whole updates that so many environment steps have earned by now."""
         assert self._replay is not None, "a step comes first"
-        if self._steps_done < self.params.start or not self._replay.ready(self.params.n_step):
+        if self._steps_done < self.params.start or not self._all_ready(self._replay):
             return 0
         self._owed += steps * self.params.updates_per_step
         due = int(self._owed)
         self._owed -= due
         return due
+
+    def _all_ready(self, replay: Replay) -> bool:
+        """Whether every process can sample, so that all update: they wait for each other then."""
+        if not self._ready:
+            missing = torch.tensor(float(not replay.ready(self.params.n_step)), device=self.norm.mean.device)
+            self._ready = not bool(self.group.max_(missing))
+        return self._ready
 
 
 def means(rows: list[dict[str, Tensor]]) -> dict[str, float]:

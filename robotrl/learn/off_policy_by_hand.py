@@ -21,7 +21,7 @@ from robotrl.learn.critics import BatchedLinear, Critics
 from robotrl.learn.squashed import LOG_STD_MAX, LOG_STD_MIN, squash
 
 
-def half(wanted: bool, device: torch.device) -> torch.dtype | None:
+def quick_bfloat16(wanted: bool, device: torch.device) -> torch.dtype | None:
     """Return bfloat16 if it is wanted and this processor has instructions for its products, or None.
 
     Without them such products take many times longer; a torch that cannot tell has none for us.

@@ -12,7 +12,7 @@ from torch import Tensor
 from robotrl.learn.critics import Critics, Modern
 from robotrl.learn.flat import Adam, Flat
 from robotrl.learn.group import Group
-from robotrl.learn.off_policy_by_hand import HandCritics, half, regress
+from robotrl.learn.off_policy_by_hand import HandCritics, quick_bfloat16, regress
 from robotrl.learn.replay import Batch
 
 ADAM_EPS = 1e-8
@@ -61,7 +61,10 @@ class TargetCritics:
         self.adam = Adam(self.online.parameters(), params.critic_lr, ADAM_EPS)
         self._target_flat, self._tau = Flat(self.target.parameters()), params.tau
         device = self.adam.flat.vector.device
-        by_hand, dtype = params.modern is None and device.type == "cpu", half(params.bfloat16, device)
+        by_hand, dtype = (
+            params.modern is None and device.type == "cpu",
+            quick_bfloat16(params.bfloat16, device),
+        )
         self.hand = HandCritics(self.online, dtype) if by_hand else None
         self._target_hand = HandCritics(self.target, dtype) if by_hand else None
         self.surprise = torch.zeros(0)

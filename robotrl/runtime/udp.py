@@ -119,7 +119,7 @@ def _bound(bind: tuple[str, int], token: str | None) -> socket.socket:
     bound.setblocking(False)
     try:
         bound.bind(bind)
-    except (OSError, TypeError) as error:  # TypeError: no name of a host, as with two dots
+    except (OSError, TypeError) as error:  # TypeError: a name that idna cannot encode
         bound.close()
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadInputError(f"cannot be bound ({reason})", key="--udp", value=name) from error

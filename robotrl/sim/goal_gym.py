@@ -94,7 +94,7 @@ class GoalVectorEnv(VectorEnv[Triple, Array, Array]):
         Raises:
             BadInputError: a goal has the wrong shape.
         """
-        return _array(self.task.compute_reward(torch.as_tensor(achieved_goal), torch.as_tensor(desired_goal)))
+        return _array(self.task.compute_reward(_reals(achieved_goal), _reals(desired_goal)))
 
     def close_extras(self, **_: object) -> None:
         """Free the worlds."""
@@ -192,3 +192,9 @@ def _triple(layout: GoalLayout, rows: Tensor) -> Triple:
 def _array(tensor: Tensor) -> Array:
     """Copy, so that what is returned never changes."""
     return tensor.cpu().numpy().copy()
+
+
+def _reals(goal: Array) -> Tensor:
+    """Take a goal as it is, one of whole numbers as float64."""
+    values = torch.as_tensor(goal)
+    return values if values.is_floating_point() else values.double()

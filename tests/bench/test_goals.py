@@ -15,6 +15,7 @@ from robotrl.bench import goals
 from robotrl.bench.goals import ENTRIES, Entry, bench_goals, draw_goals, goals_tables
 from robotrl.bench.runs import Tell
 from robotrl.cli.gymfile import GymJob, parse_training
+from robotrl.cli.main import FINE, main
 from robotrl.errors import BadInputError
 
 PUSH = ENTRIES[1]
@@ -66,7 +67,35 @@ def test_a_gpu_learns_from_as_many_samples_a_step_and_stops_at_four_in_five(
     table = own[own["algorithm"]]
     assert params.batch * params.updates_per_step == table["batch"] * table["updates_per_step"]
     assert mine["target"] == {"figure": "success_last", "at_least": 0.8}
-    assert mine["steps"] >= own["steps"]
+    iteration = sim.worlds * params.steps
+    assert mine["steps"] == max(own["steps"], 100 * iteration)
+    assert mine["evaluate_every"] == iteration, "or the target would never be looked at"
+    assert not params.bfloat16
+
+
+@pytest.mark.parametrize(("device", "place", "jobs"), [("cpu", "goals", 2), ("cuda", "goals_cuda", 1)])
+def test_the_command_trains_where_it_is_told_to(
+    device: str, place: str, jobs: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str, str, int]] = []
+
+    def train(runs: Any, folder: Path, jobs: int, tell: Tell) -> None:
+        for run in runs:
+            sim = parse_training(run.text, tmp_path).config.sim
+            asked.append((run.name, sim.device, str(folder), jobs))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(goals, "train_all", train)
+    assert main(["bench", "learn", "--goals", "--only", "hand_reach", "--device", device, "--json"]) == FINE
+    assert asked == [("hand_reach/seed0", device, f"runs/{place}", jobs)]
+
+
+def test_on_a_gpu_four_in_five_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goals, "evaluate_original", lambda *_: judged(0.9))
+    place = keep(tmp_path, PUSH, seed=0, success=0.82)
+    (place / "config.toml").write_text(PUSH.run(0, "cuda").text)
+    (entry,) = bench_goals(tmp_path, (), None, 0, ignore, device="cuda")["entries"]
+    assert entry["target"] == 0.8
 
 
 def test_a_run_tells_its_curve_and_is_judged_in_the_original_once(

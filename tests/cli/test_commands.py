@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
+import socket
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +52,32 @@ def test_a_reader_that_has_gone_is_no_problem_to_tell_of(arguments: list[str]) -
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (cli.PROBLEM, b"")
+
+
+def test_a_reader_at_a_socket_may_go_too_and_there_may_be_none() -> None:
+    reader, writer = socket.socketpair()
+    reader.close()
+    command = [sys.executable, "-m", "robotrl", "bench", "table"]
+    with writer:
+        done = subprocess.run(command, stdout=writer.fileno(), stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (cli.PROBLEM, b"")
+    closed = subprocess.run(["sh", "-c", f"exec {shlex.join(command)} >&-"], capture_output=True, check=False)
+    assert (closed.returncode, closed.stderr) == (cli.FINE, b"")
+
+
+def test_a_broken_pipe_of_our_own_is_not_taken_for_a_reader_that_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(_: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli, "_run", run)
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as read,
+        redirect_stdout(read),
+        pytest.raises(BrokenPipeError),
+    ):
+        cli.main(["check"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,6 +105,31 @@ def test_a_run_of_other_peoples_environment_is_refused(
     assert f"{tmp_path / 'config.toml'}: env: cannot be exported" in sentence
 
 
+@pytest.mark.parametrize("scores", [{}, {"success_last": 0.0, "success_any": 0.0}])
+def test_a_policy_that_never_succeeded_or_was_not_scored_has_no_ratio(
+    scores: dict[str, float], run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = Policy.load
+
+    def loaded(file: Path) -> Policy:
+        policy = load(file)
+        object.__setattr__(policy.contract.provenance, "scores", scores)
+        return policy
+
+    monkeypatch.setattr(Policy, "load", loaded)
+    capsys.readouterr()
+    command = ["eval", str(run / "policy.onnx"), "--through", "runtime", "--episodes", "2", "--json"]
+    code, told = main(command), capsys.readouterr()
+    if scores:
+        assert code == FINE
+        assert "return_ratio" not in json.loads(told.out)
+    else:
+        assert code == WRONG_USE
+        assert told.err.startswith(
+            f"robotrl: {run / 'policy.onnx'}: contract.provenance.scores: was not scored"
+        )
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -106,9 +106,13 @@ def test_a_run_is_scored_on_warp_too(
     folder = tmp_path / "run"
     file = config(tmp_path, ("seed = 0\n", "seed = 0\noptions.max_episode_steps = 2\n"))
     Train(config=str(file), out=folder).train(quiet=True)
-    assert main(["eval", str(folder), "--json", "--warp"]) == FINE
-    scores = json.loads(capsys.readouterr().out)
-    assert (scores["episodes"], scores["length_mean"], built) == (2, 2, [2])
+    assert main(["export", str(folder)]) == FINE
+    for place in (folder, folder / "policy.onnx"):
+        capsys.readouterr()
+        built.clear()
+        assert main(["eval", str(place), "--json", "--warp"]) == FINE
+        scores = json.loads(capsys.readouterr().out)
+        assert (scores["episodes"], scores["length_mean"], built) == (2, 2, [2])
 
 
 def test_a_policy_file_is_scored_and_shown_as_its_run_is(
@@ -162,6 +166,11 @@ def test_a_policy_file_is_scored_and_shown_as_its_run_is(
         ("reach", ["--original", "--episodes", "1"], "--episodes: is too few, got 1; allowed: 2 or more"),
         ("walk", ["--original"], "config.toml: has no original environment; allowed: what was trained on a"),
         ("cheetah", ["--original"], "holds no checkpoint"),
+        (
+            "walk",
+            ["--warp"],
+            "--warp: cannot simulate it; allowed: what was trained on an env that starts with",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_so_is_one_line(
@@ -250,7 +259,8 @@ def test_shipped_configurations_say_what_they_train(name: str, env: str, steps: 
         ("policy_delay = 1", "policy_delay = 1\nn_step = 2", "td3.n_step: does not go together with"),
         ("policy_delay = 1", "policy_delay = 1\npriority = 0.5", "td3.priority: does not go together with"),
         ('strategy = "future"', 'strategy = "past"', "td3.hindsight.strategy: is not one of the choices"),
-        ("k = 4  ", "k = -1  ", "td3.hindsight.k: is out of range, got -1; allowed: 0 or more"),
+        ("k = 4  ", "k = -1  ", "td3.hindsight.k: is out of range, got -1; allowed: 0 to 1"),
+        ("k = 4  ", "k = inf  ", "td3.hindsight.k: is out of range, got inf; allowed: 0 to 1"),
         ("k = 4  ", "reward = 4  ", "td3.hindsight.reward: unknown key"),
         ("k = 4  ", "moved = [2.0, 1.0]\nk = 4  ", "td3.hindsight.moved: is out of range"),
         (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -101,8 +103,37 @@ def test_a_run_is_trained_by_one_process_at_a_time(config: Path, tmp_path: Path)
             BadInputError, match=f"{folder}: another process is training this run; allowed: stop"
         ):
             Train(config=str(config), out=folder).train(quiet=True)
-        assert list(folder.iterdir()) == []
+        assert [place.name for place in folder.iterdir()] == ["lock"]
     with alone_in(folder):
+        pass
+
+
+def test_a_run_that_was_begun_meanwhile_is_not_begun_anew(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    plan = Train._plan
+
+    def slow_plan(self: Train) -> tuple[Path, str]:
+        planned = plan(self)
+        (folder / "checkpoints").mkdir(parents=True)
+        return planned
+
+    monkeypatch.setattr(Train, "_plan", slow_plan)
+    with pytest.raises(BadInputError, match="already holds a run"):
+        Train(config=str(config), out=folder).train(quiet=True)
+    assert not (folder / "config.toml").exists()
+
+
+@pytest.mark.parametrize(("number", "alone"), [(errno.ENOLCK, True), (errno.EIO, False)])
+def test_a_file_system_without_locks_keeps_nobody_out(
+    number: int, alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with nullcontext() if alone else pytest.raises(OSError, match=str(number)), alone_in(tmp_path):
         pass
 
 

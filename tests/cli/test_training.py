@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from robotrl.cli.main import DIVERGED, FINE, WRONG_USE, main
+from robotrl.cli.outputs import alone_in
 from robotrl.cli.train import Train, _follow
 from robotrl.cli.training import passed
 from robotrl.learn.checkpoint import newest_checkpoint
@@ -202,6 +203,28 @@ def test_torchruns_processes_must_fit_the_run(
     [sentence] = capsys.readouterr().err.splitlines()
     assert sentence == f"robotrl: {file}: {named}"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_another_process_trains_is_refused_before_torchruns_processes_meet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, folder = config(tmp_path, "classic", {}, 1), tmp_path / "run"
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setattr("robotrl.learn.group.Group", mock.Mock(side_effect=AssertionError("met the others")))
+    with alone_in(folder):
+        assert main(["train", str(file), "--out", str(folder), "--steps", str(ROWS)]) == WRONG_USE
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"robotrl: {folder}: another process is training this run")
+    assert not (folder / "config.toml").exists()
+
+
+def test_a_process_that_trains_keeps_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = mock.Mock()
+    monkeypatch.setattr("robotrl.cli.training.keep_freed_memory", kept)
+    Train(config=config(tmp_path, "classic", {}, 1), out=tmp_path / "run", steps=ROWS).train(quiet=True)
+    kept.assert_called_once()
 
 
 def test_what_goes_wrong_on_another_rank_is_printed_there(

@@ -128,6 +128,24 @@ def test_products_in_bfloat16_come_near_the_exact_ones() -> None:
     assert 0 < apart(learner.policy.adam.flat.gradient, exact) < 0.05
 
 
+def test_a_soft_actor_climbs_critics_in_bfloat16_near_the_exact_way() -> None:
+    learner = Sac(SacParams(hidden=(64, 64), temperature=0.4), SEEN, PRIVILEGED, *SIZES)
+    x, noise, trunk = torch.randn(1000, SEEN + PRIVILEGED), torch.randn(1000, 2), learner.policy.trunk
+    with torch.no_grad():
+        for parameter in learner.critics.online.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter))
+    values = learner.critics.online.value(x, learner.policy.sample(x[:, :SEEN], noise)[0])
+    assert set(values.argmin(0).tolist()) == {0, 1}, "each critic is climbed on some samples alone"
+    loss = learner.actor_loss(x, noise)[0]
+    parameters = list(trunk.parameters())
+    exact = torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, parameters)])
+    mine = climb(trunk, HandCritics(learner.critics.online, torch.bfloat16), SEEN)
+    assert mine is not None
+    mine.soft(x, noise, learner.log_temperature, target_entropy=-2.0)
+    found = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
+    assert 0 < apart(found, exact) < 0.05
+
+
 def test_targets_by_hand_are_those_of_the_target_networks() -> None:
     for learner in learners((5, 4)):
         critics, x, action = learner.critics, states(), torch.rand(SAMPLES, 2) * 2 - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 
@@ -22,11 +24,14 @@ KEEP = "from robotrl.learn.heap import keep_freed_memory\nassert keep_freed_memo
 
 
 def faults(first: str) -> int:
-    done = subprocess.run([sys.executable, "-c", WORK.format(first=first)], capture_output=True, check=True)
-    return int(done.stdout)
+    """How often a process asks for a page, whatever is said about memory around this one."""
+    own = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))
+    }
+    command = [sys.executable, "-c", WORK.format(first=first)]
+    return int(subprocess.run(command, capture_output=True, check=True, env=own).stdout)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_memory_that_was_freed_is_not_asked_for_again() -> None:
-    kept, given_back = faults(KEEP), faults("")
-    assert kept < 100 < given_back
+    assert 10 * faults(KEEP) < faults("")

@@ -16,6 +16,7 @@ from robotrl.learn.critics import Modern
 from robotrl.learn.ddpg import Ddpg, DdpgParams
 from robotrl.learn.exploration import HeldNoise
 from robotrl.learn.off_policy import OffPolicy
+from robotrl.learn.off_policy_by_hand import quick_bfloat16
 from robotrl.learn.sac import Sac, SacParams
 from robotrl.learn.td3 import Td3, Td3Params
 from robotrl.spec.records import read_record
@@ -99,20 +100,26 @@ def prioritised_modern_td3() -> OffPolicy:
 def with_instructions(*names: str) -> AbstractContextManager[object]:
     """A processor with these of the instructions that torch knows."""
     own = {"avx2": True, "avx512_bf16": False, "amx_bf16": False} | dict.fromkeys(names, True)
-    return mock.patch.object(torch.cpu, "get_capabilities", return_value=own)
+    return mock.patch.object(torch.cpu, "get_capabilities", create=True, return_value=own)
 
 
-def half_sac() -> OffPolicy:
+def bfloat16_sac() -> OffPolicy:
     with with_instructions("avx512_bf16"):
         return sac(bfloat16=True)
 
 
-def half_td3() -> OffPolicy:
-    with with_instructions("amx_bf16"):
+def bfloat16_td3() -> OffPolicy:
+    with with_instructions("avx512_bf16"):
         return td3(bfloat16=True)
 
 
-EVERY = [sac, td3, ddpg, modern_sac, modern_td3, prioritised_sac, prioritised_modern_td3, half_sac, half_td3]
+def bfloat16_ddpg() -> OffPolicy:
+    with with_instructions("amx_bf16"):
+        return ddpg(bfloat16=True)
+
+
+EVERY = [sac, td3, ddpg, modern_sac, modern_td3, prioritised_sac, prioritised_modern_td3]
+EVERY += [bfloat16_sac, bfloat16_td3, bfloat16_ddpg]
 
 
 @pytest.mark.parametrize("build", EVERY)
@@ -154,22 +161,40 @@ def test_a_restored_learner_goes_on_bit_for_bit(build: Callable[[], OffPolicy]) 
 
 def test_bfloat16_is_for_processors_that_multiply_it() -> None:
     def types(learner: OffPolicy) -> set[torch.dtype]:
-        assert isinstance(learner, Td3)
+        assert isinstance(learner, Sac | Td3 | Ddpg)
         assert learner._hand is not None
-        return {learner._hand.critics.dtype, learner._hand.actor.forward(torch.zeros(3, 2))[1][-1].dtype}
+        assert learner.critics._target_hand is not None
+        seen = learner._hand.actor.forward(torch.zeros(3, 2))[1][-1].dtype
+        return {learner._hand.critics.dtype, learner.critics._target_hand.dtype, seen}
 
-    assert types(half_td3()) == {torch.bfloat16}
+    for build in (bfloat16_sac, bfloat16_td3, bfloat16_ddpg):
+        assert types(build()) == {torch.bfloat16}
     with with_instructions("avx512_bf16"):
         assert types(td3()) == {torch.float32}, "nobody wants it"
     with with_instructions():
         assert types(td3(bfloat16=True)) == {torch.float32}
     with mock.patch.object(torch, "cpu", object()):  # an older torch
         assert types(td3(bfloat16=True)) == {torch.float32}
+    with with_instructions("avx512_bf16"):
+        assert quick_bfloat16(True, torch.device("cuda")) is None
+
+
+@pytest.mark.parametrize("build", [bfloat16_td3, bfloat16_ddpg])
+def test_targets_in_bfloat16_are_the_target_networks_own(build: Callable[[], OffPolicy]) -> None:
+    torch.manual_seed(0)
+    learner = build()
+    assert isinstance(learner, Td3 | Ddpg)
+    with torch.no_grad():
+        for parameter in learner.policy.target.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter))
+        x = torch.randn(200, 2)
+        exact, found = learner.policy.target(x), learner.policy.following(x)
+    assert 0 < float((found - exact).norm() / exact.norm()) < 0.05
 
 
 def test_bfloat16_changes_what_is_multiplied_and_nothing_that_is_kept() -> None:
     torch.manual_seed(0)
-    learner, env = half_td3(), Drift()
+    learner, env = bfloat16_td3(), Drift()
     for _ in range(3):
         learner.iterate(env)
     kept = {value.dtype for name, value in learner.state().items() if "net." in name or "exp_avg" in name}
@@ -183,6 +208,19 @@ def test_updates_follow_the_ratio_from_the_end_of_the_random_start_on(ratio: flo
         assert learner.iterate(env)[0] == 4 * 16
     acted = 5 * 4 * 16 - 64 + 16  # the step that completes the start earns its updates
     assert learner.updates_done == int(acted * ratio + 1e-9)
+
+
+def test_nobody_updates_before_every_process_can() -> None:
+    """One that did would wait for the gradients of the others for ever."""
+    learner, env = sac(updates_per_step=1.0, start=16, steps=1, batch=8), Drift()
+    others_miss = [True, True, False]
+    with mock.patch.object(learner.group, "max_", lambda own: own.fill_(float(own) or others_miss.pop(0))):
+        done = []
+        for _ in range(6):
+            learner.iterate(env)
+            done.append(learner.updates_done)
+    # Two steps are needed for a return of two; two more are what the others need.
+    assert done == [0, 0, 0, 16, 32, 48]
 
 
 @pytest.mark.parametrize("build", [sac, td3, ddpg])

@@ -105,6 +105,16 @@ def trajectory(env: VectorEnv[Any, Any, Any]) -> list[dict[str, Any]]:
     return [env.reset(seed=3)[0], *(env.step(env.action_space.sample())[0] for _ in range(4))]
 
 
+def test_goals_of_whole_numbers_are_judged_as_the_original_does() -> None:
+    env = make_vec("FetchReachDense-v4")
+    goals = np.array([[0, 3, 0], [1, 1, 1]]), np.array([[4, 0, 0], [1, 1, 1]])
+    reward = env.unwrapped.compute_reward(*goals, {})  # type: ignore[attr-defined]
+    assert reward.tolist() == [-5.0, 0.0]
+    single = env.unwrapped.compute_reward(*(g.astype(np.float32) for g in goals), {})  # type: ignore[attr-defined]
+    assert single.dtype == np.float32
+    env.close()
+
+
 def test_bad_use_is_one_clear_error() -> None:
     env = make_vec("FetchReach-v4")
     with pytest.raises(BadInputError, match=r"actions have the wrong shape, got \(3, 5\); allowed: \(3, 4\)"):
