@@ -28,7 +28,7 @@ class Hindsight:
     """The `hindsight` table of an off-policy algorithm."""
 
     strategy: Strategy = "future"
-    k: Annotated[float, Between(0, 1e12)] = 4.0
+    k: Annotated[float, Between(0)] = 4.0
     """Steps with an achieved goal for each with its own: the share k / (k + 1) is relabelled."""
     clip_targets: bool = False
     """To [-1 / (1 - gamma), 0], where returns lie if rewards are -1 or 0."""

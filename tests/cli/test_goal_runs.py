@@ -259,8 +259,7 @@ def test_shipped_configurations_say_what_they_train(name: str, env: str, steps: 
         ("policy_delay = 1", "policy_delay = 1\nn_step = 2", "td3.n_step: does not go together with"),
         ("policy_delay = 1", "policy_delay = 1\npriority = 0.5", "td3.priority: does not go together with"),
         ('strategy = "future"', 'strategy = "past"', "td3.hindsight.strategy: is not one of the choices"),
-        ("k = 4  ", "k = -1  ", "td3.hindsight.k: is out of range, got -1; allowed: 0 to 1"),
-        ("k = 4  ", "k = inf  ", "td3.hindsight.k: is out of range, got inf; allowed: 0 to 1"),
+        ("k = 4  ", "k = -1  ", "td3.hindsight.k: is out of range, got -1; allowed: 0 or more"),
         ("k = 4  ", "reward = 4  ", "td3.hindsight.reward: unknown key"),
         ("k = 4  ", "moved = [2.0, 1.0]\nk = 4  ", "td3.hindsight.moved: is out of range"),
         (
