@@ -18,6 +18,7 @@ from robotrl.bench.table_learning import (
     thousands,
     time_rows,
     training_rows,
+    wanted,
 )
 from robotrl.errors import BadInputError
 from robotrl.runtime.policy import Policy
@@ -133,7 +134,7 @@ def _goal(one: dict[str, Any]) -> tuple[str, ...]:
         ", ".join(f"{run['seconds'] / 60:.1f}" for run in runs),
         _shares([run["success"] for run in runs]),
         _shares([run["original"] for run in runs]),
-        f"{one['target']:.0%}",
+        wanted(one),
     )
 
 
@@ -170,7 +171,7 @@ def _simulation(figures: dict[str, list[dict[str, Any]]]) -> list[Row]:
     command, rows = "robotrl bench sim", []
     for name in dict.fromkeys(speed["model"] for speed in figures["native"]):
         speeds = [speed for speed in figures["native"] if speed["model"] == name]
-        each = ", ".join(f"{s['ratio']:.2f} at {s['worlds']:,}" for s in speeds)
+        each = ", ".join(f"{s['ratio']:.3f} at {s['worlds']:,}" for s in speeds)
         best = max(speeds, key=lambda s: s["env_steps_per_s"])
         what = f"{name}: whole environment step against raw `Batch.step`, by worlds"
         size = f"{best['bytes_per_world'] / 1024:.0f} KiB a world"

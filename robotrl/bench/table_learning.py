@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from robotrl.bench.finetune import STARTS
 
 Row = tuple[str, str, str]
 """What, measured, printed by which command."""
+MINUTE_S = 60
 
 
 def training_rows(f: dict[str, float]) -> list[Row]:
@@ -95,3 +97,12 @@ def hindsight_rows(f: dict[str, list[dict[str, Any]]]) -> list[Row]:
 def thousands(value: float) -> str:
     """Count whole things, of many the thousands."""
     return f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k"  # noqa: PLR2004
+
+
+def wanted(entry: Mapping[str, Any]) -> str:
+    """What a task's runs should reach, in words."""
+    seconds = entry["within_s"]
+    if seconds is None:
+        return f"{entry['target']:.0%}"
+    time = f"{seconds / MINUTE_S:.0f} min" if seconds >= MINUTE_S else f"{seconds:.0f} s"
+    return f"{entry['target']:.0%} in {time}"

@@ -95,7 +95,7 @@ def test_on_a_gpu_four_in_five_are_wanted(tmp_path: Path, monkeypatch: pytest.Mo
     place = keep(tmp_path, PUSH, seed=0, success=0.82)
     (place / "config.toml").write_text(PUSH.run(0, "cuda").text)
     (entry,) = bench_goals(tmp_path, (), None, 0, ignore, device="cuda")["entries"]
-    assert entry["target"] == 0.8
+    assert (entry["target"], entry["within_s"]) == (0.8, None)
 
 
 def test_a_run_tells_its_curve_and_is_judged_in_the_original_once(
@@ -167,6 +167,11 @@ def test_the_table_marks_what_falls_short_and_the_plot_has_every_curve(
     Console(width=160, file=written, force_terminal=True).print(goals_tables(figures)[0])
     assert "\x1b[31m90.0%" in written.getvalue(), "red: 95 % are wanted"
     assert "\x1b[32m95.0%" in written.getvalue()
+    assert "95% in 15 min" in written.getvalue()
+    assert "\x1b[31m4" not in written.getvalue()
+    figures["entries"][0]["runs"][0]["seconds"] = 901.0
+    Console(width=160, file=written, force_terminal=True).print(goals_tables(figures)[0])
+    assert "\x1b[31m901" in written.getvalue(), "red: 900 s are wanted"
     for run in figures["entries"][0]["runs"]:
         run["curve"].append({"steps": 200, "seconds": 4.0, "success_last": 0.9})
     draw_goals(figures, tmp_path / "curves.png")
