@@ -13,6 +13,7 @@ from robotrl.errors import BadInputError, PolicyError
 
 if TYPE_CHECKING:
     from robotrl.cli.gymfile import AnyJob
+    from robotrl.export.measured import How
     from robotrl.sim.build import Backend
 
 EPISODES, FEWEST_EPISODES = 200, 2
@@ -45,7 +46,7 @@ class Eval:
     episodes: int | None = None
     """Of --original, each from a seed of its own, or of --through; 200 by default, 16 of a walking robot."""
     card: bool = False
-    """Keep the figures of --original or --through beside the policy file, and write its card anew."""
+    """Keep the figures of --original, --through or --warp beside the policy file, and write its card anew."""
     json: bool = False
     """Print the scores as JSON."""
 
@@ -65,7 +66,8 @@ class Eval:
         else:
             scores = score_policy(find_shipped("policies", self.policy), self.threads, self._backend)
         if self.card:
-            keep_in_card(find_shipped("policies", self.policy), self.through is not None, scores)
+            how: How = "through_runtime" if self.through else "in_original" if self.original else "on_warp"
+            keep_in_card(find_shipped("policies", self.policy), how, scores)
         print_scores(scores, title=self.policy, as_json=self.json)
         return 0
 
@@ -101,11 +103,11 @@ class Eval:
         flags = [name for name, value in given.items() if value]
         if len(flags) > 1:
             raise BadInputError("are given together", key=" ".join(flags), allowed="one")
-        if not (self.original or self.through):
-            for key, value in {"--episodes": self.episodes, "--card": self.card}.items():
-                if value:
-                    allowed = "with --original or --through"
-                    raise BadInputError("is not an option of this", key=key, allowed=allowed)
+        if self.episodes and not (self.original or self.through):
+            allowed = "with --original or --through"
+            raise BadInputError("is not an option of this", key="--episodes", allowed=allowed)
+        if self.card and not flags:
+            raise BadInputError("is not an option of this", key="--card", allowed=f"with {', '.join(given)}")
         if self.card and (Path(self.policy) / CONFIG).is_file():
             raise BadInputError("is a run, which has no card", value=self.policy, allowed="a policy file")
         if self.episodes is not None and self.episodes < FEWEST_EPISODES:
@@ -148,14 +150,14 @@ def score_run(folder: Path, threads: int = 2, backend: Backend = "native") -> di
     return evaluate_run(folder, threads)
 
 
-def keep_in_card(file: Path, through: bool, scores: dict[str, float]) -> None:
+def keep_in_card(file: Path, how: How, scores: dict[str, float]) -> None:
     """Keep what was measured of a policy file beside it, and write its card anew."""
     from robotrl.export.card import card_of
     from robotrl.export.measured import keep_measured
     from robotrl.spec.contract import read_policy_file
 
     sha256 = read_policy_file(file)[2]
-    keep_measured(file, sha256, "through_runtime" if through else "in_original", scores)
+    keep_measured(file, sha256, how, scores)
     file.with_name("card.md").write_text(card_of(file), encoding="utf-8")
 
 

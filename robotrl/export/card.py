@@ -69,6 +69,7 @@ def _measured(measured: Measured) -> list[CardTable]:
     found = (
         ("Through the runtime", measured.through_runtime),
         ("In the original environment", measured.in_original),
+        ("In training's worlds, simulated by MuJoCo Warp", measured.on_warp),
     )
     return [
         CardTable(title, ("figure", "value"), tuple(_numbers(figures.items())))

@@ -12,8 +12,9 @@ from robotrl.errors import PolicyError
 from robotrl.spec.records import read_record
 
 NAME = "measured.json"
-How = Literal["through_runtime", "in_original"]
-"""By loop, gate, driver and emulated robot; or in the environment that the task was taken from."""
+How = Literal["through_runtime", "in_original", "on_warp"]
+"""By loop, gate, driver and emulated robot; in the environment that the task was taken from; in training's
+worlds, simulated by MuJoCo Warp."""
 
 Figures = Mapping[str, float]
 
@@ -26,6 +27,7 @@ class Measured:
     """Of the policy file, hexadecimal."""
     through_runtime: dict[str, float] = field(default_factory=dict)
     in_original: dict[str, float] = field(default_factory=dict)
+    on_warp: dict[str, float] = field(default_factory=dict)
 
 
 def read_measured(policy: Path, sha256: str) -> Measured:

@@ -135,7 +135,7 @@ def test_a_policy_that_never_succeeded_or_was_not_scored_has_no_ratio(
     [
         (
             ["quad12_walk", "--card"],
-            "--card: is not an option of this; allowed: with --original or --through",
+            "--card: is not an option of this; allowed: with --warp, --original, --through",
         ),
         (["quad12_walk", "--through", "runtime", "--original"], "--original --through: are given together"),
         (["quad12_walk", "--through", "runtime", "--episodes", "1"], "--episodes: is too few, got 1"),

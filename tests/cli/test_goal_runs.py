@@ -110,9 +110,13 @@ def test_a_run_is_scored_on_warp_too(
     for place in (folder, folder / "policy.onnx"):
         capsys.readouterr()
         built.clear()
-        assert main(["eval", str(place), "--json", "--warp"]) == FINE
+        card = ["--card"] if place.suffix else []
+        assert main(["eval", str(place), "--json", "--warp", *card]) == FINE
         scores = json.loads(capsys.readouterr().out)
         assert (scores["episodes"], scores["length_mean"], built) == (2, 2, [2])
+    kept = json.loads((folder / "measured.json").read_text())
+    assert kept["on_warp"] == pytest.approx(scores, rel=1e-5)
+    assert "simulated by MuJoCo Warp" in (folder / "card.md").read_text()
 
 
 def test_a_policy_file_is_scored_and_shown_as_its_run_is(

@@ -29,8 +29,10 @@ def test_what_is_kept_is_read_and_stands_in_the_card(file: Path) -> None:
     assert "Through the runtime" not in card_of(file)
     keep_measured(file, sha256, "through_runtime", {"return_ratio": 0.987654321})
     keep_measured(file, sha256, "in_original", {"success_last": 1.0})
+    keep_measured(file, sha256, "on_warp", {"success_last": 0.5})
     found = read_measured(file, sha256)
     assert (found.through_runtime, found.in_original) == ({"return_ratio": 0.987654}, {"success_last": 1.0})
+    assert found.on_warp == {"success_last": 0.5}
     card = card_of(file)
     assert "## Through the runtime\n\n| figure | value |\n| --- | --- |\n| return_ratio | 0.9877 |" in card
     assert "## In the original environment\n\n| figure | value |\n| --- | --- |\n| success_last | 1 |" in card

@@ -11,14 +11,13 @@ from robotrl.tasks.robotics import goal_task
 pytest.importorskip("mujoco_warp")
 
 
-@pytest.mark.parametrize("name", ["FetchPush-v4", "FetchPickAndPlace-v4", "FetchSlide-v4"])
+@pytest.mark.parametrize("name", ["FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4", "FetchSlide-v4"])
 def test_steps_on_warp_are_those_of_native(name: str) -> None:
     from robotrl.sim.warp import WarpWorlds
 
     task = goal_task(name)
     native = GoalEnv(task, native_goal_worlds(task, 2, threads=1), seed=3)
-    worlds = WarpWorlds(goal_model(task), 2, device="cpu", nconmax=32, njmax=200)
-    warp = GoalEnv(task, worlds, seed=4)
+    warp = GoalEnv(task, WarpWorlds(goal_model(task), 2, device="cpu"), seed=4)
     for env in (warp, native):
         env.place(
             torch.arange(2),
@@ -33,3 +32,4 @@ def test_steps_on_warp_are_those_of_native(name: str) -> None:
         torch.testing.assert_close(warp.observation, native.observation, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(a.achieved, b.achieved, rtol=1e-3, atol=1e-3)
         assert torch.equal(a.reward, b.reward)
+    assert warp.worlds.take_metrics() == {}, "no contact was lost"
