@@ -19,6 +19,7 @@ pytest.importorskip("mujoco_warp")
 NUM, HEIGHT = 32, 26
 """Worlds, and where the object's height stands among the positions."""
 TOUCHING = "HandManipulateBlock_ContinuousTouchSensors-v1"
+FELT = "HandManipulatePenRotate_BooleanTouchSensors-v1"
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def both(name: str) -> tuple[GoalEnv, GoalEnv]:
 
     task = goal_task(name)
     native = GoalEnv(task, native_goal_worlds(task, NUM, threads=1), seed=3)
-    warp = GoalEnv(task, WarpWorlds(goal_model(task), NUM, device="cpu", nconmax=40, njmax=300), seed=4)
+    warp = GoalEnv(task, WarpWorlds(goal_model(task), NUM, device="cpu"), seed=4)
     assert warp.task.name == "HandReach-v3" or bool((warp.worlds.qpos[:, HEIGHT] > 0.04).all())
     for action in actions(3):
         native.step(action)
@@ -46,7 +47,7 @@ def actions(count: int, seed: int = 0) -> torch.Tensor:
     return 2 * torch.rand((count, NUM, 20), generator=torch.Generator().manual_seed(seed)) - 1
 
 
-@pytest.mark.parametrize("name", ["HandReach-v3", TOUCHING, "HandManipulateEgg-v1"])
+@pytest.mark.parametrize("name", ["HandReach-v3", TOUCHING, "HandManipulateEgg-v1", FELT])
 def test_a_step_on_warp_is_that_of_native(name: str) -> None:
     warp, native = both(name)
     [action] = actions(1, seed=1)
