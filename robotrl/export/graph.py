@@ -128,6 +128,24 @@ def trace(graph: PolicyGraph, recorded: Mapping[str, NDArray[np.float32]], ticks
 
 
 @torch.no_grad()
+def rounding(graph: PolicyGraph, inputs: Mapping[str, NDArray[np.float32]]) -> float:
+    """Return the largest difference, in units of action, that computing in float32 makes to the network.
+
+    Args:
+        graph: the policy; a foreign network has no other precision, and nothing to tell.
+        inputs: channels and memory, one row per independent tick.
+    """
+    if isinstance(graph.actor, ForeignNetwork):
+        return 0.0
+    values = {name: torch.from_numpy(inputs[name]) for name in graph.input_shapes}
+    observation = graph.interface.observe(values, values)
+    carried = values.get(ACTOR_MEMORY, observation[:, :0])
+    rounded = graph.actor.step(observation, carried)[0]
+    exact = copy.deepcopy(graph.actor).double().step(observation.double(), carried.double())[0]
+    return float((rounded - exact).abs().max())
+
+
+@torch.no_grad()
 def evaluate(graph: PolicyGraph, inputs: Mapping[str, NDArray[np.float32]]) -> Arrays:
     """Run independent ticks, given as one row each, through the trained policy in one batch."""
     answers = graph.batched(*(torch.from_numpy(inputs[name]) for name in graph.input_shapes))

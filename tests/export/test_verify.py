@@ -11,8 +11,15 @@ import pytest
 import torch
 
 from robotrl.errors import VerificationError
-from robotrl.export.graph import PolicyGraph, Trace, evaluate, trace
-from robotrl.export.verify import CARRIED_TICKS, PARITY_TOLERANCE, TRACE_TICKS, carried_error, verify
+from robotrl.export.graph import PolicyGraph, Trace, evaluate, rounding, trace
+from robotrl.export.verify import (
+    CARRIED_TICKS,
+    PARITY_TOLERANCE,
+    TRACE_TICKS,
+    _tolerance,
+    carried_error,
+    verify,
+)
 from robotrl.spec.contract import PolicyContract
 from tests.export import sample
 
@@ -71,6 +78,25 @@ def test_one_wrong_weight_is_caught(data: bytes, contract: PolicyContract, delta
     wrong = with_weight(delta)
     with pytest.raises(VerificationError, match=r"file and network differ by .* units of action"):
         verify(data, wrong, contract, answers_of(wrong))
+
+
+def steep(factor: float) -> PolicyGraph:
+    """The sample with a first layer so many times as large."""
+    actor = copy.deepcopy(sample.actor())
+    with torch.no_grad():
+        next(iter(actor.net.parameters())).mul_(factor)
+    return PolicyGraph(sample.interface(), actor, sample.SIZES)
+
+
+def test_a_network_that_float32_itself_rounds_more_may_differ_by_more() -> None:
+    inputs = sample.run().inputs
+    plain, rough = sample.graph(), steep(100)
+    assert 4 * rounding(plain, inputs) < 1e-5
+    assert _tolerance(plain, inputs, error=1.0) == 1e-5
+    assert 1e-5 < 4 * rounding(rough, inputs) < 1e-3
+    assert _tolerance(rough, inputs, error=1.0) == 4 * rounding(rough, inputs)
+    assert _tolerance(rough, inputs, error=9e-6) == 1e-5
+    assert _tolerance(steep(1e4), inputs, error=1.0) == 1e-3, "but not by whatever it likes"
 
 
 def test_a_normaliser_that_went_on_learning_is_caught(data: bytes, contract: PolicyContract) -> None:
