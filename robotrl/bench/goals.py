@@ -201,7 +201,7 @@ def _draw(axis: Axes, entry: Mapping[str, Any]) -> None:
     axis.plot(shared, [statistics.median(own) for own in values], color=BLUE)
     axis.axhline(entry["target"], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axis.set_ylim(0, 1.03)
-    axis.set_title(entry["task"].partition("-")[0])
+    axis.set_title(entry["task"].partition("-")[0].removeprefix("HandManipulate"))
     axis.set_xlabel("million steps")
 
 
