@@ -153,7 +153,9 @@ class Replay:
         count, oldest = len(row), (self._added - self._filled) * worlds
         first = oldest + (row - oldest) % len(self._rows)
         ahead = torch.arange(0, (n_step + 1) * worlds, worlds, device=device)
-        window = self._rows[(first[:, None] + ahead) % len(self._rows)]
+        wanted = (first[:, None] + ahead) % len(self._rows)
+        # Twice as quick as indexing with two dimensions.
+        window = self._rows.index_select(0, wanted.flatten()).unflatten(0, wanted.shape)
         observation, action, reward, end = torch.split(window, self._widths, dim=-1)
         reward, end = reward[:, :n_step, 0], end[:, :n_step, 0]
         alive = (end == GOES_ON).float().cumprod(1)
@@ -162,10 +164,11 @@ class Replay:
         powers = gamma ** torch.arange(n_step + 1, device=device)
         earned, last_end = (reached * powers[:-1] * reward).sum(1), end[rows, last]
         discount = powers[last + 1] * (last_end != TERMINATED)
-        following = observation[rows, last + 1]
-        if self._late_count:
-            place = torch.searchsorted(self._late_at, first + last * worlds).clamp_max(len(self._late) - 1)
-            following = torch.where((last_end == TRUNCATED)[:, None], self._late[place], following)
+        following = observation[:, 1] if n_step == 1 else observation[rows, last + 1]
+        if self._late_count:  # which few steps need
+            cut = (last_end == TRUNCATED).nonzero()[:, 0]
+            place = torch.searchsorted(self._late_at, (first + last * worlds)[cut])
+            following[cut] = self._late[place.clamp_max(len(self._late) - 1)]
         return Batch(observation[:, 0], action[:, 0], earned, discount, following)
 
     def state(self) -> dict[str, Tensor]:
