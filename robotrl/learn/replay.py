@@ -155,7 +155,7 @@ class Replay:
         ahead = torch.arange(0, (n_step + 1) * worlds, worlds, device=device)
         wanted = (first[:, None] + ahead) % len(self._rows)
         # Twice as quick as indexing with two dimensions.
-        window = self._rows.index_select(0, wanted.flatten()).unflatten(0, wanted.shape)
+        window = self._rows.index_select(0, wanted.flatten()).view(*wanted.shape, -1)
         observation, action, reward, end = torch.split(window, self._widths, dim=-1)
         reward, end = reward[:, :n_step, 0], end[:, :n_step, 0]
         alive = (end == GOES_ON).float().cumprod(1)
