@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_NEVER = 2**62
-"""A step that never comes."""
+from robotrl.learn.replay import NEVER
 
 
 class Episodes:
@@ -20,7 +19,7 @@ class Episodes:
         self.begun = torch.zeros(worlds, dtype=torch.long, device=device)
         self._table = torch.zeros((0, 3), dtype=torch.long, device=device)
         self._chosen = torch.zeros(0, dtype=torch.bool, device=device)
-        self._oldest = _NEVER
+        self._oldest = NEVER
         self._count()
 
     def __len__(self) -> int:
@@ -75,7 +74,7 @@ class Episodes:
 
     def _see_oldest(self) -> None:
         """Find the first step of all, a number on the host, so that asking for it does not wait for a GPU."""
-        self._oldest = int(self._table[:, 1].min()) if len(self._table) else _NEVER
+        self._oldest = int(self._table[:, 1].min()) if len(self._table) else NEVER
 
     def _count(self) -> None:
         """Count steps up to each episode: of all episodes, and of the chosen ones if there are any."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GOES_ON, TERMINATED, TRUNCATED = 0.0, 1.0, 2.0
 """What a row's last column says about its step."""
 
-_NEVER = torch.iinfo(torch.int64).max
+NEVER = torch.iinfo(torch.int64).max
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Replay:
         self._rows = torch.zeros((self._slots * worlds, sum(self._widths)), device=device)
         self._added = 0
         self._late = torch.zeros((worlds, observation), device=device)
-        self._late_at = torch.full((worlds,), _NEVER, device=device)
+        self._late_at = torch.full((worlds,), NEVER, device=device)
         self._late_count = 0
 
     def __len__(self) -> int:
@@ -241,4 +241,4 @@ class Replay:
 
     def _resize_late(self, size: int) -> None:
         self._late = self._late.new_zeros((size, self._late.shape[1]))
-        self._late_at = self._late_at.new_full((size,), _NEVER)
+        self._late_at = self._late_at.new_full((size,), NEVER)

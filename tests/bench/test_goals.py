@@ -16,7 +16,7 @@ from robotrl.bench.goals import ENTRIES, Entry, bench_goals, draw_goals, goals_t
 from robotrl.bench.runs import Tell
 from robotrl.cli.gymfile import GymJob, parse_training
 from robotrl.cli.main import FINE, main
-from robotrl.errors import BadInputError
+from robotrl.errors import BadInputError, ConfigError
 
 PUSH = ENTRIES[1]
 
@@ -71,6 +71,15 @@ def test_a_gpu_learns_from_as_many_samples_a_step_and_stops_at_four_in_five(
     assert mine["steps"] == max(own["steps"], 100 * iteration)
     assert mine["evaluate_every"] == iteration, "or the target would never be looked at"
     assert not params.bfloat16
+
+
+def test_bfloat16_is_refused_on_a_gpu(tmp_path: Path) -> None:
+    text = PUSH.run(0, "cuda").text
+    assert text.count("bfloat16 = false") == 1
+    with pytest.raises(
+        ConfigError, match=r"td3\.bfloat16: is for updates on a CPU, got True; allowed: false"
+    ):
+        parse_training(text.replace("bfloat16 = false", "bfloat16 = true"), tmp_path)
 
 
 @pytest.mark.parametrize(("device", "place", "jobs"), [("cpu", "goals", 2), ("cuda", "goals_cuda", 1)])

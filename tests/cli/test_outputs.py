@@ -102,7 +102,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(config: Path, tmp_path: Path)
         with pytest.raises(
             BadInputError, match=f"{folder}: another process is training this run; allowed: stop"
         ):
-            Train(config=str(config), out=folder).train(quiet=True)
+            Train(config=str(config), out=folder, steps=64).train(quiet=True)
         assert [place.name for place in folder.iterdir()] == ["lock"]
     with alone_in(folder):
         pass

@@ -16,7 +16,7 @@ import torch
 from robotrl.cli.main import DIVERGED, FINE, WRONG_USE, main
 from robotrl.cli.outputs import alone_in
 from robotrl.cli.train import Train, _follow
-from robotrl.cli.training import passed
+from robotrl.cli.training import _evaluation_threads, passed
 from robotrl.learn.checkpoint import newest_checkpoint
 from robotrl.learn.group import Group
 from tests.cli.test_resume import CLASSIC, PATIENCE_S, ROWS, TABLES, WALK, assert_same_run, config, figures
@@ -218,6 +218,16 @@ def test_a_run_that_another_process_trains_is_refused_before_torchruns_processes
     [sentence] = capsys.readouterr().err.splitlines()
     assert sentence.startswith(f"robotrl: {folder}: another process is training this run")
     assert not (folder / "config.toml").exists()
+
+
+@pytest.mark.parametrize(("device", "threads"), [("cpu", 6), ("cuda", 11)])
+def test_evaluations_take_every_core_while_a_gpu_would_wait(
+    device: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robotrl.sim.gym.usable_cores", lambda: 11)
+    worker = mock.Mock()
+    worker.group.size, worker.job.config.sim.threads, worker.job.config.sim.device = 2, 3, device
+    assert _evaluation_threads(worker) == threads
 
 
 def test_a_process_that_trains_keeps_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
